@@ -1,0 +1,1 @@
+"""A task queue that finishes what it started."""

@@ -1,0 +1,256 @@
+"""The interface every broker has, in two protocols: `Broker` moves tasks, `Records` reads and
+operates them. The conformance suite in `acked.testing` says what each method must do.
+
+Every method blocks, is safe to call from any thread, and either happened as a whole or raised.
+A broker raises `BrokerError` (`BrokerUnavailable` where it could not be reached) within its time
+limit; it never waits for ever. Wall-clock times are seconds since the epoch.
+
+A *worker* is a supervisor and its processes; its name has no slash. A *consumer* is one process
+of it, ``worker/index``. Leases belong to workers: `renew` keeps everything a worker's consumers
+hold, in one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from acked.delivery import Delivery, Settlement, State
+from acked.message import Message
+from acked.record import Attempt, Progress, Record
+
+DEFAULT_LEASE = 10.0
+DEFAULT_HEARTBEAT = 2.0
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What only some engines can do.
+
+    Args:
+        shared: Other processes see the same tasks, so that workers can run.
+        durable: `send` returns after the flush to disk.
+        host_local: Every user of it is on this host.
+    """
+
+    shared: bool
+    durable: bool
+    host_local: bool
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What `Broker.claim` gives: the deliveries, and those settlements whose lease was lost."""
+
+    deliveries: list[Delivery]
+    refused: list[Settlement]
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself with each heartbeat.
+
+    Args:
+        worker: Its name, unique for each start.
+        host, pid, started: Where it is, and since when (wall clock).
+        queues: What it consumes.
+        processes: How many it runs.
+        lease: Seconds after which it counts as dead, should no other beat follow.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    started: float
+    queues: tuple[str, ...]
+    processes: int
+    lease: float = DEFAULT_LEASE
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A running task of this worker that was revoked with ``terminate=True``."""
+
+    id: str
+    token: int
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker as the broker knows it. `lease_left` is seconds; below 0 it has run out."""
+
+    worker: str
+    host: str
+    pid: int
+    started: float
+    queues: tuple[str, ...]
+    processes: int
+    lease_left: float
+    running: int
+
+
+class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks of one queue are in each state.
+
+    Args:
+        oldest: Wall-clock time since which the longest-waiting QUEUED task has been due; None
+            where none waits.
+    """
+
+    queue: str
+    scheduled: int = 0
+    queued: int = 0
+    running: int = 0
+    success: int = 0
+    failure: int = 0
+    revoked: int = 0
+    oldest: float | None = None
+    paused: bool = False
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records to find; None in a field does not ask."""
+
+    states: tuple[State, ...] | None = None
+    queue: str | None = None
+    task: str | None = None
+    id_part: str | None = None
+
+
+class Broker(Protocol):
+    """What a queue needs of an engine."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, with any password masked."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def setup(self) -> None:
+        """Make what it needs (tables, keys). Harmless when repeated or run at once by several."""
+        ...
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Store *messages*: all or none, durable when it returns.
+
+        A message whose id is already known changes nothing, so that a send whose reply was lost
+        can be repeated. A message with an `eta` in the future is SCHEDULED, the others QUEUED.
+        """
+        ...
+
+    def claim(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Claim:
+        """Apply *settlements*, then take up to *limit* tasks from *queues*.
+
+        Within a queue by priority, then oldest first; earlier queues of *queues* first. Tasks
+        whose time has come are included; paused queues are not. Each delivery has its attempt
+        counted and a fresh token. Settling and claiming are one write where the engine can.
+        """
+        ...
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Apply each settlement whose token is still the task's; return the refused ones.
+
+        Each is atomic: state, result, history. Repeating one that was applied changes nothing
+        and is not refused.
+        """
+        ...
+
+    def renew(self, beat: Beat) -> list[Order]:
+        """Prolong the lease of everything the worker's consumers hold; return what it must kill."""
+        ...
+
+    def leave(self, worker: str) -> None:
+        """The worker ends in good order and holds nothing any more."""
+        ...
+
+    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+        """Take over everything *holder* (a worker, or one consumer) holds, since it is dead.
+
+        Each delivery gets a fresh token, so nothing the dead one may still say counts; *by* now
+        holds it and must settle it. `Delivery.consumer` and `Delivery.seized_token` are those of
+        the dead holder, to be matched with what it said it was running.
+        """
+        ...
+
+    def reap(self, *, by: str) -> list[Delivery]:
+        """Make due tasks ready, and `seize` what workers hold whose lease has run out."""
+        ...
+
+    def wait(self, queues: Sequence[str], timeout: float) -> None:
+        """Return when a task may be ready in *queues*, after *timeout* seconds, or for no reason.
+
+        A hint, never the truth. It returns early for a task that becomes due in the meantime.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Let a `wait` of this process, in any thread, return now. Safe in a signal handler."""
+        ...
+
+    def close(self) -> None:
+        """Let go of every connection of every thread."""
+        ...
+
+
+@runtime_checkable
+class Records(Protocol):
+    """Reading and operating: what the command line, the API and a dashboard use."""
+
+    def get(self, task_id: str) -> Record | None: ...
+
+    def attempts(self, task_id: str) -> list[Attempt]:
+        """Every attempt, oldest first."""
+        ...
+
+    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
+        """Newest first. *before* is the `tag` of the last record of the page before."""
+        ...
+
+    def counts(self) -> list[QueueCounts]: ...
+
+    def workers(self) -> list[WorkerRecord]: ...
+
+    def wait_for_change(self, task_id: str, since: Record | None, timeout: float) -> Record | None:
+        """The record once it differs from *since* in state or progress, or after *timeout*."""
+        ...
+
+    def report(self, task_id: str, token: int, progress: Progress) -> bool:
+        """Keep the latest progress; False when the token is stale."""
+        ...
+
+    def save(self, task_id: str, token: int, checkpoint: bytes) -> bool:
+        """Keep a checkpoint (JSON) that outlives retries and losses; False when stale."""
+        ...
+
+    def saved(self, task_id: str) -> bytes | None: ...
+
+    def revoke(self, task_ids: Sequence[str], *, terminate: bool = False) -> int:
+        """Durable; how many of them were unfinished."""
+        ...
+
+    def requeue(self, task_ids: Sequence[str]) -> int:
+        """Run finished-without-success tasks again; how many there were."""
+        ...
+
+    def discard(self, task_ids: Sequence[str]) -> int:
+        """Delete records that are not running; how many there were."""
+        ...
+
+    def purge(self, queue: str) -> int:
+        """Delete every waiting task of *queue*; how many there were."""
+        ...
+
+    def pause(self, queue: str) -> None: ...
+
+    def resume(self, queue: str) -> None: ...
+
+    def prune(self, *, succeeded_before: float, failed_before: float | None, limit: int) -> int:
+        """Delete records that finished before those times (wall clock; None keeps them all), at
+        most *limit*; how many it deleted. SUCCESS and REVOKED go by the first."""
+        ...

@@ -1,0 +1,92 @@
+"""What a supervisor decides when a process dies: pure functions of plain data."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from acked.delivery import Delivery
+from acked.outcome import HardLimit, Interrupted, Lost, Outcome, Revoked, Unstarted
+
+CRASH_WINDOW = 60.0
+CRASHES_FREE = 3
+RESTART_DELAY_MAX = 30.0
+
+
+class Death(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process, or a whole worker, came to its end.
+
+    Args:
+        how: For people: ``signal 9 (SIGKILL)``, ``exit code 1``, ``its lease ran out``.
+        stopping: It was being stopped on purpose and its grace had run out.
+        overran: Token of the running task whose hard limit made the supervisor kill the process.
+        limit: That hard limit in seconds.
+        revoked: Token of the running task whose revocation made the supervisor kill it.
+    """
+
+    how: str
+    stopping: bool = False
+    overran: int | None = None
+    limit: float = 0.0
+    revoked: int | None = None
+
+
+def outcome_of_death(held: Delivery, running: Collection[int], death: Death) -> Outcome:
+    """How the attempt *held* ended, when its process died.
+
+    Args:
+        held: One of the deliveries the process held, seized from it.
+        running: Tokens of those that were running in the same process; the others were claimed
+            ahead and had not started.
+        death: How the process died.
+    """
+    token = held.seized_token or held.token
+    if token not in running:
+        return Unstarted()
+    if token == death.overran:
+        return HardLimit(death.limit)
+    if token == death.revoked:
+        return Revoked("terminated")
+    if death.stopping:
+        return Interrupted("worker stopped")
+    if death.overran is not None:
+        return Interrupted("a task beside it passed its time limit")
+    if death.revoked is not None:
+        return Interrupted("a task beside it was terminated")
+    if len(running) > 1:
+        return Interrupted(f"its process died ({death.how}) beside other tasks", suspect=True)
+    return Lost(death.how)
+
+
+def must_run_alone(held: Delivery) -> bool:
+    """Whether nothing else may run in its process: its process died before, and beside others
+    nobody could tell which of them did it."""
+    return held.losses > 0 or held.suspected > 0
+
+
+def restart_delay(deaths: Sequence[float], now: float) -> float:
+    """Seconds to wait before a process is started again.
+
+    The first few deaths within a minute cost nothing, so that a killed process is replaced at
+    once; a process that keeps dying is started ever more slowly.
+
+    Args:
+        deaths: Steady-clock times of this slot's deaths.
+        now: Steady-clock time.
+    """
+    recent = sum(1 for at in deaths if now - at < CRASH_WINDOW)
+    if recent <= CRASHES_FREE:
+        return 0.0
+    return min(RESTART_DELAY_MAX, 0.5 * 2.0 ** min(recent - CRASHES_FREE - 1, 10))
+
+
+def how_it_died(status: int) -> str:
+    """An exit status as `os.waitstatus_to_exitcode` gives it, for people."""
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"signal {-status}"
