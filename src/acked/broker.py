@@ -13,6 +13,7 @@ hold, in one write.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -124,6 +125,12 @@ class Broker(Protocol):
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    @property
+    def presence_dir(self) -> Path | None:
+        """A directory of this host, of this broker's users alone, where each worker keeps a locked
+        file that says what it is running; None where other processes cannot share the broker."""
+        ...
 
     def setup(self) -> None:
         """Make what it needs (tables, keys). Harmless when repeated or run at once by several."""
@@ -250,7 +257,13 @@ class Records(Protocol):
 
     def resume(self, queue: str) -> None: ...
 
-    def prune(self, *, succeeded_before: float, failed_before: float | None, limit: int) -> int:
+    def prune(
+        self, *, succeeded_before: float | None, failed_before: float | None, limit: int
+    ) -> int:
         """Delete records that finished before those times (wall clock; None keeps them all), at
         most *limit*; how many it deleted. SUCCESS and REVOKED go by the first."""
         ...
+
+
+class Engine(Broker, Records, Protocol):
+    """A broker that keeps its own records, as every engine but a pure message broker does."""

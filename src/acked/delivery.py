@@ -24,7 +24,7 @@ class State(StrEnum):
 
     SCHEDULED = "SCHEDULED"  # Due later. A claim or `reap` moves it to QUEUED when its time comes.
     QUEUED = "QUEUED"  # Any worker may claim it.
-    RUNNING = "RUNNING"  # One consumer holds it. `settle` moves it on, or `seize` and then `settle`.
+    RUNNING = "RUNNING"  # One consumer holds it. `settle` moves it on, or `seize`, then `settle`.
     SUCCESS = "SUCCESS"  # Final.
     FAILURE = "FAILURE"  # Final until an operator requeues it. Keeps its reason and its attempts.
     REVOKED = "REVOKED"  # Final until an operator requeues it. Revoked, or expired.
@@ -251,9 +251,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @classmethod
-    def postponed(
-        cls, held: Delivery, *, at: float, not_before: float, reason: str
-    ) -> Settlement:
+    def postponed(cls, held: Delivery, *, at: float, not_before: float, reason: str) -> Settlement:
         """Nobody here can run it yet: tried again at *not_before*, costs nothing."""
         return cls(
             id=held.id, token=held.token, tag=held.tag, event=Event.POSTPONE,
@@ -261,9 +259,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )  # fmt: skip
 
     @classmethod
-    def revoke(
-        cls, held: Delivery, *, at: float, started: float | None, reason: str
-    ) -> Settlement:
+    def revoke(cls, held: Delivery, *, at: float, started: float | None, reason: str) -> Settlement:
         """Final without a result: revoked, or expired before it started."""
         return cls(
             id=held.id, token=held.token, tag=held.tag, event=Event.REVOKE,

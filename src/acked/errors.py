@@ -3,8 +3,8 @@
 ::
 
     AckedError                      everything below that is an ordinary error
-    ├── ConfigurationError          a setting or option that cannot work; says which, and the remedy
-    ├── NotSendable                 an argument, option or task that cannot be sent (also a TypeError)
+    ├── ConfigurationError          a setting or option that cannot work; names it and the remedy
+    ├── NotSendable                 a call that cannot be sent (also a TypeError); nothing is stored
     ├── BrokerError                 the broker refused, is away, or timed out; nothing was stored
     │   └── BrokerUnavailable       it could not be reached in time
     ├── LeaseLost                   this worker no longer owns the delivery
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import builtins
 from datetime import datetime
+from typing import Any
 
 
 class AckedError(Exception):
@@ -81,7 +82,7 @@ class TaskNotFound(AckedError, LookupError):
     """The broker has no record of that task id: never sent, discarded, or past its retention."""
 
 
-class TimeoutError(AckedError, builtins.TimeoutError):
+class TimeoutError(AckedError, builtins.TimeoutError):  # noqa: A001 - Celery's name for it
     """The result did not arrive within the time given. The task itself goes on."""
 
 
@@ -117,7 +118,16 @@ class TimeLimitExceeded(TaskFailed):
 
 
 class MaxRetriesExceededError(TaskFailed):
-    """`Task.retry` was called when no retry was left and no exception was given to raise."""
+    """`Task.retry` was called when no retry was left and no exception was given to raise.
+
+    Attributes:
+        task_args, task_kwargs: What the task was called with; empty where it was read back.
+    """
+
+    def __init__(self, *text: object) -> None:
+        super().__init__(*text)
+        self.task_args: list[Any] = []
+        self.task_kwargs: dict[str, Any] = {}
 
 
 class TaskRevokedError(TaskFailed):

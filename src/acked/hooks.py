@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 logger = logging.getLogger("acked.hooks")
 
@@ -26,7 +26,17 @@ class Signal:
         self.name = name
         self.receivers: tuple[tuple[object, Callable[..., Any]], ...] = ()
 
-    def connect(self, receiver: F | None = None, *, sender: object = None, **_: object) -> Any:
+    @overload
+    def connect(self, receiver: F, *, sender: object = None, **_: object) -> F: ...
+
+    @overload
+    def connect(
+        self, receiver: None = None, *, sender: object = None, **_: object
+    ) -> Callable[[F], F]: ...
+
+    def connect(
+        self, receiver: Callable[..., Any] | None = None, *, sender: object = None, **_: object
+    ) -> Any:
         """Call *receiver* for each `send`; for one *sender* alone if it is given.
 
         Works as ``@signal.connect`` and as ``@signal.connect(sender=task)``. Celery's `weak` and

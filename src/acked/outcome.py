@@ -193,6 +193,9 @@ def decide(
             if started is not None and not policy.acks_late:
                 failure = Failure("WorkerLostError", f"{why}, and acks_late is off")
                 return Settlement.fail(held, at=now, started=started, failure=failure)
+            if suspect and not policy.reject_on_worker_lost:
+                failure = Failure("WorkerLostError", f"{why}, and reject_on_worker_lost is off")
+                return Settlement.fail(held, at=now, started=began, failure=failure)
             return Settlement.interrupted(
                 held, at=now, started=started, reason=why, suspect=suspect
             )
@@ -252,9 +255,7 @@ def _lost(
     elif not policy.reject_on_worker_lost:
         end = Failure(failure.type, f"{failure.message}, and reject_on_worker_lost is off")
     elif (losses := held.losses + held.suspected + 1) >= policy.max_losses:
-        end = Failure(
-            failure.type, f"{failure.message}; poison: it took its worker {losses} times"
-        )
+        end = Failure(failure.type, f"{failure.message}; poison: it took its worker {losses} times")
     else:
         wait = _doubling(losses - 1)
         return Settlement.lost(

@@ -1,4 +1,4 @@
-"""The record of a task, and what each operation makes of it: the broker's meaning, as pure functions.
+"""The record of a task, and what each operation makes of it: a broker's meaning as pure functions.
 
 The memory broker runs these functions; SQL and scripts of other brokers say the same in their own
 language, and the conformance suite drives both side by side.
@@ -21,6 +21,7 @@ from acked.delivery import (
     State,
     step,
 )
+from acked.message import Message
 
 REVOKE_SOFT = 1
 REVOKE_TERMINATE = 2
@@ -136,6 +137,17 @@ def celery_state(record: Record) -> str:
     return record.state.value
 
 
+def send(message: Message, *, body: bytes, now: float, tag: int = 0) -> Record:
+    """The record of a message just sent; *body* is its JSON form."""
+    state, due = State.QUEUED, now
+    if message.eta is not None and message.eta > now:
+        state, due = State.SCHEDULED, message.eta
+    return Record(
+        id=message.id, body=body, task=message.task, queue=message.queue,
+        priority=message.priority, sent=message.sent, state=state, due=due, tag=tag,
+    )  # fmt: skip
+
+
 def due(record: Record) -> Record:
     """Its time has come."""
     return msgspec.structs.replace(record, state=step(record.state, Event.DUE))
@@ -226,7 +238,8 @@ def requeue(record: Record, *, now: float) -> Record:
     """An operator runs it again: same id, same history, fresh retries and losses."""
     return msgspec.structs.replace(
         record, state=step(record.state, Event.REQUEUE), due=now, retries=0, losses=0,
-        suspected=0, finished=None, result=None, failure=None, reason="requeued", revoke=0, progress=None,
+        suspected=0, finished=None, result=None, failure=None, reason="requeued", revoke=0,
+        progress=None,
     )  # fmt: skip
 
 

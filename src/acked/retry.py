@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import email.utils
 import math
+import sys
 from collections.abc import Mapping
+from datetime import UTC
 
 import msgspec
 
@@ -73,21 +75,21 @@ def backoff_factor(value: bool | float) -> float | None:
     return check_seconds("retry_backoff", value)
 
 
-def jitter_share(value: bool | float) -> float:
+def jitter_share(value: object) -> float:
     """`retry_jitter`: True is Celery's full jitter, False none, a number that share of the wait."""
-    share = float(value)
-    if not 0.0 <= share <= 1.0:
+    if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
         raise ConfigurationError(
             f"retry_jitter must be True, False or a share from 0.0 to 1.0, got {value!r}."
         )
-    return share
+    return float(value)
 
 
 def check_seconds(name: str, value: object, *, limit: float = MAX_WAIT) -> float:
     """*value* as seconds, or `ConfigurationError` naming it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{name} must be a number of seconds, got {value!r}.")
-    if not math.isfinite(value) or not 0 <= value <= limit:
+    # A comparison refuses NaN too, and takes 10**400, which `math.isfinite` does not.
+    if not 0 <= value <= min(limit, sys.float_info.max):
         raise ConfigurationError(f"{name} must be from 0 to {limit:g} seconds, got {value!r}.")
     return float(value)
 
@@ -114,9 +116,14 @@ def _seconds_from(asked: object, now: float) -> float | None:
             asked = float(asked)
         except ValueError:
             try:
-                asked = email.utils.parsedate_to_datetime(str(asked)).timestamp() - now
+                when = email.utils.parsedate_to_datetime(str(asked))
+                # HTTP dates are UTC; the oldest of their three forms does not say so.
+                when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+                asked = when.timestamp() - now
             except (ValueError, TypeError, OverflowError, OSError):
                 return None
-    if isinstance(asked, bool) or not isinstance(asked, int | float) or not math.isfinite(asked):
+    if isinstance(asked, bool) or not isinstance(asked, int | float):
         return None
-    return min(max(0.0, float(asked)), MAX_WAIT)
+    if isinstance(asked, float) and not math.isfinite(asked):
+        return None
+    return float(min(max(0.0, asked), MAX_WAIT))

@@ -1,0 +1,94 @@
+# Everything a contributor runs. `make` alone lists the targets. Each set-up step is a file that
+# depends on what it was made from, so that nothing is done twice and nothing has to be prepared:
+# Python 3.11 with pip, and make, are enough. What is missing beyond that comes from apt.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Nothing here asks a question, looks for a terminal, or for a newer version of itself.
+export PIP_NO_INPUT := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.demo ## Two workers, a server that misbehaves, kill -9: every task finishes (under a minute)
+	$(BIN)/python examples/demo/run.py
+
+.PHONY: test
+test: lint test-packages ## Lint, then every test, the kill tests in their short form
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: $(VENV)/.test ## Format, ruff, mypy --strict, pyright, the layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src examples
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(VENV)/.test ## Format the code and mend what ruff can mend; redraw the state diagram
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/python docs/generate_diagram.py
+
+.PHONY: chaos
+chaos: $(VENV)/.test test-packages ## The kill tests in their long form (about an hour)
+	ACKED_LONG=1 $(BIN)/pytest -m chaos --timeout 3600
+
+.PHONY: bench
+bench: $(VENV)/.bench bench-packages ## Speed, beside Celery on Redis and huey on SQLite
+	$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean: ## Remove the environment and everything that was generated
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .bench build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian leaves ensurepip out of its python3 package; the pip that is there can fill the
+# environment instead.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "acked needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	       "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
+	else $(PYTHON) -m venv --without-pip $(VENV) \
+	  && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; fi
+
+# Only whether the interpreter exists counts, not how old it is: hence the bar.
+$(VENV)/.demo: EXTRAS := demo
+$(VENV)/.test: EXTRAS := test,lint
+$(VENV)/.bench: EXTRAS := bench
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: pyproject.toml | $(BIN)/python
+	@echo "installing acked[$(EXTRAS)] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# $(call need,command,package): the Debian package, when the command is not there.
+# Root, or sudo without a password; otherwise it says what to install.
+define need
+@command -v $(1) >/dev/null || PATH="$$PATH:/usr/sbin:/sbin" command -v $(1) >/dev/null || { \
+  if [ "$$(id -u)" = 0 ]; then as_root=; elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+  else echo "$(1) is missing. Install it: sudo apt-get install $(2)" >&2; exit 1; fi; \
+  echo "installing the Debian package $(2)"; \
+  apt() { $$as_root env DEBIAN_FRONTEND=noninteractive PATH="$$PATH:/usr/sbin:/sbin" apt-get -qq "$$@"; }; \
+  apt update && apt install --yes --no-install-recommends $(2) >/dev/null; }
+endef
+
+.PHONY: test-packages
+test-packages:
+	$(call need,strace,strace)
+
+.PHONY: bench-packages
+bench-packages:
+	$(call need,redis-server,redis-server)

@@ -1,0 +1,1 @@
+"""The same task, written once for each queue that is measured."""

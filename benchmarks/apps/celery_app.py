@@ -1,0 +1,21 @@
+"""Celery as it comes: prefork, early acknowledgement, results in Redis."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+from benchmarks.marks import mark
+
+app = Celery(
+    "benchmarks.apps.celery_app",
+    broker=os.environ["BENCH_REDIS_URL"],
+    backend=os.environ["BENCH_REDIS_URL"],
+)
+
+
+@app.task  # type: ignore[untyped-decorator]  # it ships no types
+def noop(number: int) -> int:
+    mark(number)
+    return number

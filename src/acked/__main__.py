@@ -1,0 +1,5 @@
+"""``python -m acked`` is ``acked``."""
+
+from acked.cli import main
+
+main()

@@ -1,0 +1,434 @@
+"""`Acked`: an application, with its settings, its tasks and its broker."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+import msgspec
+
+from acked import eager, hooks, result as results
+from acked.broker import Engine
+from acked.brokers import open_broker
+from acked.clock import Clock, SystemClock
+from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
+from acked.errors import ConfigurationError, UnknownTask
+from acked.message import Message, decode_arguments
+from acked.options import GivenOptions
+from acked.project import default_broker_url, find_module, module_name
+from acked.publisher import Publisher
+from acked.signature import Signature
+from acked.task import CHUNK, AsyncTask, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """``@app.task(...)``."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundDecorator(Protocol):
+    """``@app.task(bind=True, ...)``: the function's first parameter is the task."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
+class Acked:
+    """An application.
+
+    Args:
+        name: Names it, and its SQLite file.
+        broker: Where its tasks are kept: an address (``sqlite:///relative.db``,
+            ``sqlite:////absolute.db``, ``memory://``) or a broker. Left out, the environment's
+            ``ACKED_BROKER_URL`` says; else it is ``<name>.acked.db`` in the project's directory:
+            the nearest one above the calling file that holds a pyproject.toml, manage.py,
+            setup.py or .git.
+        clock: Where it reads the time; for tests.
+        settings: Those of `Settings`.
+
+    Raises:
+        ConfigurationError: A setting is not known or cannot work, or there is no place for the
+            SQLite file.
+
+    Attributes:
+        tasks: Its tasks by name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        broker: str | Engine | None = None,
+        clock: Clock | None = None,
+        **settings: Any,
+    ) -> None:
+        self.name = name
+        self.clock: Clock = clock or SystemClock()
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self._broker = broker if not isinstance(broker, str) else None
+        self._given_broker = self._broker
+        self._publisher: Publisher | None = None
+        self._opening = threading.Lock()
+        url = self._broker.url if self._broker is not None else broker
+        if url is not None and settings.get("broker_url", url) != url:
+            raise ConfigurationError("broker= and broker_url= say different things. Keep broker=.")
+        if url is None and not settings.get("broker_url"):
+            url = os.environ.get(BROKER_URL_VARIABLE) or default_broker_url(
+                name, sys._getframe(1).f_globals.get("__file__")
+            )
+        if url is not None:
+            settings["broker_url"] = url
+        self.settings = make_settings(settings)
+
+    @property
+    def conf(self) -> Settings:
+        """Celery's name for `settings`."""
+        return self.settings
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings. Those that are defaults of tasks count for tasks defined afterwards;
+        the broker's are set once, when the application is made."""
+        if fixed := {"broker_url"} & settings.keys():
+            raise ConfigurationError(f"{fixed.pop()} is set once: Acked({self.name!r}, broker=...).")
+        self.settings = make_settings(settings, base=self.settings)
+
+    # -- tasks ------------------------------------------------------------------------------------
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        function: None = None,
+        /,
+        *,
+        bind: Literal[True],
+        name: str | None = None,
+        base: type[Task[..., Any]] | None = None,
+        **options: Unpack[GivenOptions],
+    ) -> BoundDecorator: ...
+    @overload
+    def task(
+        self,
+        function: None = None,
+        /,
+        *,
+        bind: Literal[False] = False,
+        name: str | None = None,
+        base: type[Task[..., Any]] | None = None,
+        **options: Unpack[GivenOptions],
+    ) -> Decorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        bind: bool = False,
+        name: str | None = None,
+        base: type[Task[..., Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Make a function a task: ``@app.task`` or ``@app.task(bind=True, max_retries=None)``.
+
+        Args:
+            bind: The function's first parameter is the task itself, usually called ``self``.
+            name: What it is called in messages; ``module.function`` if left out.
+            base: A subclass of `Task` with hooks or defaults.
+            options: Those of `TaskOptions`.
+
+        Raises:
+            ConfigurationError: An option is not known or cannot work, the name is taken, or the
+                function cannot be a task.
+        """
+        if function is None:
+            return lambda given: self._register(given, bind, name, base, options)
+        return self._register(function, bind, name, base, options)
+
+    def _register(
+        self, function: Callable[..., Any], bind: bool, name: str | None,
+        base: type[Task[..., Any]] | None, options: Mapping[str, Any],
+    ) -> Task[..., Any]:  # fmt: skip
+        _check_function(function, bind)
+        if name is None:
+            name = f"{module_name(function)}.{function.__name__}"
+        kind = base or (AsyncTask if inspect.iscoroutinefunction(function) else Task)
+        if not (isinstance(kind, type) and issubclass(kind, Task)):
+            raise ConfigurationError(f"task {name}: base must be a subclass of Task, got {kind!r}.")
+        known = self.tasks.get(name)
+        if known is not None and not _same(known.function, function):
+            raise ConfigurationError(
+                f"two functions are registered as {name!r}: {_place(known.function)} and "
+                f"{_place(function)}. Give one of them another name: @app.task(name=...)."
+            )
+        task = kind(self, function, name=name, bind=bind, options=options)
+        self.tasks[name] = task
+        return task
+
+    def _named(self, name: str) -> Task[..., Any]:
+        """The task of that name; one that is registered elsewhere takes any arguments."""
+        return self.tasks.get(name) or Task(self, _elsewhere, name=name)
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> results.AsyncResult[Any]:
+        """Send a call of a task by name, whether or not it is registered in this process."""
+        return self._named(name).apply_async(args, kwargs, **options)
+
+    def signature(
+        self,
+        task: str | Mapping[str, Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Any,
+    ) -> Signature[Any]:
+        """A signature by the task's name, or made again from `Signature.as_dict`."""
+        if isinstance(task, str):
+            return Signature(self._named(task), args, kwargs, options, immutable=immutable)
+        return Signature(
+            self._named(task["task"]), task.get("args", ()), task.get("kwargs"),
+            task.get("options"), immutable=task.get("immutable", False),
+        )  # fmt: skip
+
+    def send_many(self, signatures: Iterable[Signature[R]]) -> list[results.AsyncResult[R]]:
+        """Send calls of any tasks, every `CHUNK` of them in one durable write.
+
+        All are checked before the first is stored; should the broker fail in between, earlier
+        chunks stay sent. See `Task.delay_many`.
+        """
+        made = [
+            (task := self._named(each.task), task.message(each.args, each.kwargs, each.options))
+            for each in signatures
+        ]
+        if self.settings.task_always_eager:
+            return [self.run_eagerly(task, message) for task, message in made]
+        for start in range(0, len(made), CHUNK):
+            self.publish([message for _, message in made[start : start + CHUNK]])
+        return [task.AsyncResult(message.id) for task, message in made]
+
+    def AsyncResult(self, task_id: str) -> results.AsyncResult[Any]:  # noqa: N802 - Celery's name
+        """The result of a task that was sent before, by its id."""
+        return results.AsyncResult(task_id, self)
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Store *messages*: all or none, durable when it returns."""
+        if hooks.before_task_publish.receivers or hooks.after_task_publish.receivers:
+            messages = [_announce(message) for message in messages]
+        self.publisher.send(messages)
+        if hooks.after_task_publish.receivers:
+            for message in messages:
+                hooks.after_task_publish.send(message.task, **_as_celery_tells(message))
+
+    async def apublish(self, messages: Sequence[Message]) -> None:
+        """`publish` for coroutines."""
+        if hooks.before_task_publish.receivers or hooks.after_task_publish.receivers:
+            messages = [_announce(message) for message in messages]
+        await self.publisher.asend(messages)
+        if hooks.after_task_publish.receivers:
+            for message in messages:
+                hooks.after_task_publish.send(message.task, **_as_celery_tells(message))
+
+    def run_eagerly(self, task: Task[..., Any], message: Message) -> results.AsyncResult[Any]:
+        """Run *message* here and now."""
+        result = eager.run(self, task, message)
+        if self.settings.task_eager_propagates:
+            result.get(disable_sync_subtasks=False)
+        return result
+
+    # -- the broker -------------------------------------------------------------------------------
+
+    @property
+    def broker_url(self) -> str:
+        """Where its tasks are kept."""
+        return self.settings.broker_url
+
+    @property
+    def broker(self) -> Engine:
+        """Its broker, opened and set up at first use."""
+        if self._broker is None:
+            with self._opening:
+                if self._broker is None:
+                    broker = open_broker(
+                        self.broker_url, clock=self.clock, timeout=self.settings.send_timeout
+                    )
+                    broker.setup()
+                    self._broker = broker
+        return self._broker
+
+    @property
+    def records(self) -> Engine:
+        """Where tasks are looked up and operated on."""
+        return self.broker
+
+    @property
+    def publisher(self) -> Publisher:
+        """What gathers the sends of many threads and coroutines."""
+        if self._publisher is None:
+            broker = self.broker
+            with self._opening:
+                if self._publisher is None:
+                    self._publisher = Publisher(broker)
+        return self._publisher
+
+    def close(self) -> None:
+        """Let go of the broker; it is opened again at the next use."""
+        with self._opening:
+            publisher, self._publisher = self._publisher, None
+            broker, self._broker = self._broker, self._given_broker
+        if publisher is not None:
+            publisher.close()
+        if broker is not None:
+            broker.close()
+
+    def __repr__(self) -> str:
+        return f"<Acked: {self.name}>"
+
+
+# -- registering ------------------------------------------------------------------------------------
+
+
+def _elsewhere(*args: Any, **kwargs: Any) -> Any:
+    """Stands for the function of a task that this process does not have."""
+    raise UnknownTask("this task is not registered in this process: import the module it is in")
+
+
+def _check_function(function: object, bind: bool) -> None:
+    if not callable(function) or isinstance(function, type | Task):
+        raise ConfigurationError(
+            f"a task is made from a function, got {function!r}. Options are keywords: "
+            "@app.task(queue=...)."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{_place(function)} is a generator: a task runs to its end and returns one value. "
+            "Use self.progress() or self.save() for what it has to say on the way."
+        )
+    if bind and not inspect.signature(function).parameters:
+        raise ConfigurationError(
+            f"{_place(function)} has bind=True and no first parameter: def {_name(function)}(self)."
+        )
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _place(function: Any) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{_name(function)} ({code.co_filename}:{code.co_firstlineno})" if code else repr(function)
+
+
+def _same(known: Any, function: Any) -> bool:
+    """Whether *function* is *known* defined once more: its module was reloaded, or its cell in an
+    interactive session run again."""
+    if known is function:
+        return True
+    if "<locals>" in _name(function) or _name(known) != _name(function):
+        return False
+    if known.__module__ != function.__module__:
+        return False
+    if function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+        return True
+    return _place(known) == _place(function)
+
+
+# -- publishing -------------------------------------------------------------------------------------
+
+
+def _as_celery_tells(message: Message) -> dict[str, Any]:
+    args, kwargs = decode_arguments(message)
+    return {
+        "body": (args, kwargs, {}),
+        "exchange": "",
+        "routing_key": message.queue,
+        "headers": {
+            **message.headers, "id": message.id, "task": message.task,
+            "root_id": message.root_id or message.id, "parent_id": message.parent_id,
+        },
+        "properties": {"correlation_id": message.id, "priority": message.priority},
+        "declare": [],
+        "retry_policy": {},
+    }  # fmt: skip
+
+
+def _announce(message: Message) -> Message:
+    """Tell that *message* is about to be sent; headers that a receiver adds go along."""
+    told = _as_celery_tells(message)
+    hooks.before_task_publish.send(message.task, **told)
+    own = {"id", "task", "root_id", "parent_id"}
+    headers = {name: value for name, value in told["headers"].items() if name not in own}
+    if headers == message.headers:
+        return message
+    return msgspec.structs.replace(message, headers=headers)
+
+
+# -- finding ----------------------------------------------------------------------------------------
+
+
+def load_app(target: str) -> Acked:
+    """The application that *target* names: ``shop:app``, ``shop.tasks:app``, or ``shop``.
+
+    The current directory is searched as well. A module alone stands for its ``app``, or its only
+    application; a package also for that of its module ``acked``.
+
+    Raises:
+        ConfigurationError: There is no such module or no application in it.
+    """
+    module_path, colon, path = target.partition(":")
+    if not module_path:
+        raise ConfigurationError(f"{target!r} names no application. Write module:app.")
+    module = find_module(module_path)
+    if colon:
+        found: Any = module
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, Acked):
+            return found
+        raise ConfigurationError(f"{module_path} has no application {path!r}. {_hint(module)}")
+    apps = _apps_in(module)
+    if isinstance(getattr(module, "app", None), Acked):
+        return module.app  # type: ignore[no-any-return]  # checked in the line above
+    if len(apps) == 1:
+        return next(iter(apps.values()))
+    if not apps and hasattr(module, "__path__"):
+        try:
+            return load_app(f"{module_path}.acked")
+        except ConfigurationError:
+            pass
+    raise ConfigurationError(f"{module_path} does not say which application. {_hint(module)}")
+
+
+def _apps_in(module: ModuleType) -> dict[str, Acked]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Acked)}
+
+
+def _hint(module: ModuleType) -> str:
+    name = module.__name__
+    if apps := _apps_in(module):
+        return "It has " + ", ".join(f"{name}:{each}" for each in sorted(apps)) + "."
+    return f'It makes none: write `app = Acked("{name.rpartition(".")[2]}")` in it.'

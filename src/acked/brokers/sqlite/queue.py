@@ -1,0 +1,255 @@
+"""Moving tasks: the methods of `Broker` over SQLite. What each does is said in `acked.record`.
+
+The hot paths, `send` and `claim`, hold the write lock for one step of SQLite each: see
+`connection` for why, and ``turn.sql`` for how.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
+from acked.brokers.sqlite.connection import Row, fetch
+from acked.brokers.sqlite.store import Store, this_boot
+from acked.brokers.sqlite.turn import TURN, insert, readable, stage, taken
+from acked.brokers.sqlite.wake import EVERY_QUEUE, bit_of
+from acked.delivery import COMES_BACK, Delivery, Settlement
+from acked.message import Message, encode
+from acked.record import REVOKE_TERMINATE
+
+SENT_AT_ONCE = 500
+"""Messages in one INSERT: measured best, and short enough for the statement to be kept prepared."""
+
+PROMOTED_AT_ONCE = 1000
+"""Due tasks that one transaction of `reap` makes ready."""
+
+SEND = """
+INSERT INTO task (id, name, queue, priority, state, due, sent, body) VALUES {rows}
+ON CONFLICT (id) DO NOTHING
+"""
+
+RENEW = """
+INSERT INTO worker (worker, boot, lease_until, beat) VALUES (?, ?, ?, ?)
+ON CONFLICT (worker) DO UPDATE
+SET boot = excluded.boot, lease_until = excluded.lease_until, beat = excluded.beat
+"""
+
+EXPECT_BEATS = """
+INSERT INTO worker (worker, boot, lease_until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+"""
+
+HELD_BY = "state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?)"
+"""What a worker or one consumer holds; `holder_range` gives the bindings."""
+
+ORDERS = "SELECT id, token FROM task WHERE revoke = ? AND " + HELD_BY
+
+HELD = """
+SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, queue, sent, seq, body,
+       consumer, claimed
+FROM task WHERE {which} ORDER BY seq
+"""
+
+ORPHANED = """
+state = 'RUNNING' AND NOT EXISTS (
+    SELECT 1 FROM worker
+    WHERE worker = substr(consumer, 1, instr(consumer || '/', '/') - 1)
+      AND boot = ? AND lease_until > ?
+)
+"""
+
+PROMOTE = """
+UPDATE task SET state = 'QUEUED'
+WHERE seq IN (
+    SELECT seq FROM task WHERE state = 'SCHEDULED' AND queue = ? AND due <= ? ORDER BY due LIMIT ?
+)
+"""
+
+QUEUES_WITH_DUE = """
+WITH RECURSIVE name (queue) AS (
+    SELECT min(queue) FROM task WHERE state = 'SCHEDULED'
+    UNION ALL
+    SELECT (SELECT min(queue) FROM task WHERE state = 'SCHEDULED' AND queue > name.queue)
+    FROM name WHERE queue IS NOT NULL
+)
+SELECT queue FROM name
+WHERE (SELECT min(due) FROM task WHERE state = 'SCHEDULED' AND task.queue = name.queue) <= ?
+"""
+"""One look at the index for each queue, however many tasks are scheduled."""
+
+
+class TaskQueue(Store):
+    """The methods of `acked.broker.Broker` that move tasks."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        now = self._clock.now()
+        ready: Counter[int] = Counter()
+        later: dict[int, float] = {}
+        rows: list[Row] = []
+        for message in messages:
+            state, due, bit = "QUEUED", now, bit_of(message.queue)
+            if message.eta is not None and message.eta > now:
+                state, due = "SCHEDULED", message.eta
+                later[bit] = min(due, later.get(bit, due))
+            else:
+                ready[bit] += 1
+            rows.append((
+                message.id, message.task, message.queue, message.priority, state, due,
+                message.sent, encode(message),
+            ))  # fmt: skip
+        # What fits into one statement needs no transaction around it.
+        alone = len(rows) <= SENT_AT_ONCE
+        with self._database.session() if alone else self._database.transaction() as connection:
+            insert(connection, SEND, rows, SENT_AT_ONCE)
+        for bit, count in ready.items():
+            self._waiting.wake(bit, count)
+        for bit, due in later.items():
+            self._waiting.wake(bit, 1, due=due)
+
+    def claim(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Claim:
+        if not settlements:
+            # Reads only, so that an idle worker writes nothing.
+            due = self._waiting.next_work(queues) if limit > 0 else None
+            if due is None or due > self._clock.now():
+                return Claim([], [])
+        return self._turn(settlements, consumer, queues, limit)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        return self._turn(settlements).refused if settlements else []
+
+    def renew(self, beat: Beat) -> list[Order]:
+        lease_until = self._clock.steady() + beat.lease
+        about = msgspec.json.encode(beat).decode()
+        with self._database.session() as connection:
+            connection.execute(RENEW, (beat.worker, this_boot(), lease_until, about))
+            rows = fetch(connection, ORDERS, (REVOKE_TERMINATE, *_range(beat.worker)))
+        return [Order(task_id, token) for task_id, token in rows]
+
+    def leave(self, worker: str) -> None:
+        with self._database.session() as connection:
+            connection.execute("DELETE FROM worker WHERE worker = ?", (worker,))
+
+    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+        return self._seize(HELD_BY, _range(holder), by)
+
+    def reap(self, *, by: str) -> list[Delivery]:
+        now, boot, steady = self._clock.now(), this_boot(), self._clock.steady()
+        with self._database.session() as connection:
+            queues = fetch(connection, QUEUES_WITH_DUE, (now,))
+            lapsed = fetch(
+                connection,
+                "SELECT 1 FROM worker WHERE boot <> ? OR lease_until <= ?",
+                (boot, steady),
+            )
+        for (queue,) in queues:
+            self._promote(queue, now)
+        seized = self._seize(ORPHANED, (boot, steady), by)
+        if lapsed:
+            with self._database.session() as connection:
+                connection.execute(
+                    "DELETE FROM worker WHERE boot <> ? OR lease_until <= ?", (boot, steady)
+                )
+        return seized
+
+    def wait(self, queues: Sequence[str], timeout: float) -> None:
+        self._waiting.wait(queues, timeout)
+
+    def interrupt(self) -> None:
+        self._waiting.interrupt()
+
+    def _turn(
+        self,
+        settlements: Sequence[Settlement],
+        consumer: str = "",
+        queues: Sequence[str] = (),
+        limit: int = 0,
+    ) -> Claim:
+        """Settle, then take what there is: one write."""
+        now = self._clock.now()
+        with self._database.session() as connection:
+            stage(connection, settlements)
+            connection.execute(
+                TURN,
+                (
+                    consumer, _worker(consumer), this_boot(), self._clock.steady() + DEFAULT_LEASE,
+                    msgspec.json.encode(queues).decode(), max(limit, 0), now, _token_base(),
+                ),
+            )  # fmt: skip
+            numbers = fetch(connection, "SELECT number FROM refused")
+            deliveries = taken(connection, consumer, now) if limit > 0 else []
+        self._wake_after(settlements)
+        return Claim(deliveries, [settlements[number - 1] for (number,) in numbers])
+
+    def _wake_after(self, settlements: Sequence[Settlement]) -> None:
+        soonest = math.inf
+        for settlement in settlements:
+            if settlement.event in COMES_BACK:
+                soonest = min(soonest, settlement.not_before or -math.inf)
+        if soonest < math.inf:
+            self._waiting.wake(EVERY_QUEUE, due=soonest)
+
+    def _promote(self, queue: str, now: float) -> None:
+        """Make what is due in *queue* ready, in transactions of bounded size."""
+        while True:
+            with self._database.session() as connection:
+                connection.execute(PROMOTE, (queue, now, PROMOTED_AT_ONCE))
+                count = connection.changes()
+            self._waiting.wake(bit_of(queue), count)
+            if count < PROMOTED_AT_ONCE:
+                return
+
+    def _seize(self, which: str, bindings: Row, by: str) -> list[Delivery]:
+        held = HELD.format(which=which)
+        with self._database.session() as connection:
+            if not fetch(connection, f"{held} LIMIT 1", bindings):
+                return []
+        base = _token_base()
+        with self._database.transaction() as connection:
+            rows = fetch(connection, held, bindings)
+            deliveries = [_seized(row, base) for row in rows]
+            connection.executemany(
+                "UPDATE task SET token = ?, consumer = ? WHERE seq = ?",
+                [(each.token, by, each.tag) for each in deliveries],
+            )
+            lease_until = self._clock.steady() + DEFAULT_LEASE
+            connection.execute(EXPECT_BEATS, (_worker(by), this_boot(), lease_until))
+        return deliveries
+
+
+def _seized(row: Sequence[Any], base: int) -> Delivery:
+    (
+        task_id, token, attempt, retries, losses, suspected, queue, sent, tag, body, consumer,
+        claimed,
+    ) = row  # fmt: skip
+    return Delivery(
+        id=readable(task_id), body=body, token=base + tag, attempt=attempt, retries=retries,
+        losses=losses, suspected=suspected, queue=queue, sent=sent, tag=tag, consumer=consumer,
+        seized_token=token, claimed=claimed,
+    )  # fmt: skip
+
+
+def _worker(consumer: str) -> str:
+    return consumer.partition("/")[0]
+
+
+def _range(holder: str) -> tuple[str, str, str]:
+    """Bindings for `HELD_BY`: the holder itself, and everything that begins with it and a slash."""
+    return holder, f"{holder}/", f"{holder}0"
+
+
+def _token_base() -> int:
+    """What is added to a task's own number to make a token. From the system, not `random`: a task
+    that seeds `random` would make tokens repeat."""
+    return secrets.randbits(62) | 1

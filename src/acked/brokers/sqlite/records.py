@@ -1,0 +1,318 @@
+"""Reading and operating: the methods of `Records` over SQLite."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from acked.broker import Beat, Filter, QueueCounts, WorkerRecord
+from acked.brokers.sqlite.connection import Value, fetch
+from acked.brokers.sqlite.store import Store, this_boot
+from acked.brokers.sqlite.turn import readable
+from acked.brokers.sqlite.wake import EVERY_QUEUE, bit_of
+from acked.delivery import Event, Failure, State
+from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+
+DELETED_AT_ONCE = 1000
+"""Records that one transaction deletes, so that others wait for it for milliseconds only."""
+
+LOOK_AGAIN = (0.0005, 0.02)
+"""Shortest and longest pause in seconds between two looks for a change."""
+
+RECORD = """
+SELECT CAST(id AS BLOB), body, CAST(name AS BLOB), CAST(queue AS BLOB), priority, sent, state, due,
+       attempt, retries, losses, suspected, token, consumer, claimed, finished, result, failure,
+       reason, revoke, progress, seq
+FROM task LEFT JOIN note ON note.task = task.seq
+"""
+
+ATTEMPTS = """
+SELECT number, event, started, ended, attempt.consumer, attempt.reason, attempt.failure, next_at,
+       counted, loss
+FROM attempt WHERE task = (SELECT seq FROM task WHERE id = ?) ORDER BY run
+"""
+
+COUNTS = """
+SELECT CAST(queue AS BLOB), what, count, oldest FROM (
+    SELECT queue, 'queued' AS what, count(*) AS count, min(due) AS oldest
+    FROM task WHERE state = 'QUEUED' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'scheduled', count(*), NULL FROM task WHERE state = 'SCHEDULED' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'running', count(*), NULL FROM task WHERE state = 'RUNNING' GROUP BY queue
+    UNION ALL
+    SELECT queue, lower(state), count, NULL FROM tally WHERE count > 0
+    UNION ALL
+    SELECT queue, 'paused', 1, NULL FROM pause
+)
+"""
+
+WORKERS = """
+SELECT beat, lease_until, boot, (
+    SELECT count(*) FROM task
+    WHERE state = 'RUNNING'
+      AND (consumer = worker OR consumer >= worker || '/' AND consumer < worker || '0')
+)
+FROM worker WHERE beat IS NOT NULL ORDER BY worker
+"""
+
+NOTE = """
+INSERT INTO note (task, {column})
+SELECT seq, ? FROM task WHERE id = ? AND token = ? AND state = 'RUNNING'
+ON CONFLICT (task) DO UPDATE SET {column} = excluded.{column}
+"""
+
+REVOKE = """
+UPDATE task
+SET finished = iif(state = 'RUNNING', NULL, :now),
+    reason = iif(state = 'RUNNING', reason, 'revoked'),
+    revoke = max(revoke, iif(state = 'RUNNING', :wish, :soft)),
+    state = iif(state = 'RUNNING', state, 'REVOKED')
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state IN ('SCHEDULED', 'QUEUED', 'RUNNING')
+"""
+
+REQUEUE = """
+UPDATE task
+SET state = 'QUEUED', due = ?, retries = 0, losses = 0, suspected = 0, finished = NULL,
+    result = NULL, failure = NULL, reason = 'requeued', revoke = 0
+WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('FAILURE', 'REVOKED')
+"""
+
+FORGET_PROGRESS = """
+UPDATE note SET progress = NULL
+WHERE task IN (
+    SELECT seq FROM task
+    WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('FAILURE', 'REVOKED')
+)
+"""
+
+DELETE = "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE {which} LIMIT ?)"
+
+_failure_decoder = msgspec.json.Decoder(Failure)
+_progress_decoder = msgspec.json.Decoder(Progress)
+_beat_decoder = msgspec.json.Decoder(Beat)
+
+
+class TaskRecords(Store):
+    """The methods of `acked.broker.Records`."""
+
+    def get(self, task_id: str) -> Record | None:
+        with self._database.session() as connection:
+            rows = fetch(connection, f"{RECORD} WHERE id = ?", (_text(task_id),))
+        return _record(rows[0]) if rows else None
+
+    def attempts(self, task_id: str) -> list[Attempt]:
+        with self._database.session() as connection:
+            rows = fetch(connection, ATTEMPTS, (_text(task_id),))
+        return [_attempt(row) for row in rows]
+
+    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
+        terms: list[str] = []
+        bindings: list[Value] = []
+
+        def ask(term: str, *values: Value) -> None:
+            terms.append(term)
+            bindings.extend(values)
+
+        if wanted.states is not None:
+            marks = ", ".join("?" * len(wanted.states))
+            ask(f"state IN ({marks})", *(state.value for state in wanted.states))
+        if wanted.queue is not None:
+            ask("queue = ?", _text(wanted.queue))
+        if wanted.task is not None:
+            ask("name = ?", _text(wanted.task))
+        if wanted.id_part is not None:
+            ask("instr(id, ?) > 0", _text(wanted.id_part))
+        if before is not None:
+            ask("seq < ?", before)
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        with self._database.session() as connection:
+            rows = fetch(
+                connection,
+                f"{RECORD} {where} ORDER BY seq DESC LIMIT ?",
+                (*bindings, max(limit, 0)),
+            )
+        return [_record(row) for row in rows]
+
+    def counts(self) -> list[QueueCounts]:
+        found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        with self._database.session() as connection:
+            rows = fetch(connection, COUNTS)
+        for name, what, count, oldest in rows:
+            about = found[readable(name)]
+            about[what] = count
+            if oldest is not None:
+                about["oldest"] = oldest
+        return [
+            QueueCounts(queue=name, **{**about, "paused": "paused" in about})
+            for name, about in sorted(found.items())
+        ]
+
+    def workers(self) -> list[WorkerRecord]:
+        now, boot = self._clock.steady(), this_boot()
+        with self._database.session() as connection:
+            rows = fetch(connection, WORKERS)
+        workers = []
+        for about, lease_until, its_boot, running in rows:
+            beat = _beat_decoder.decode(about)
+            left = lease_until - now if its_boot == boot else -beat.lease
+            workers.append(
+                WorkerRecord(
+                    worker=beat.worker, host=beat.host, pid=beat.pid, started=beat.started,
+                    queues=beat.queues, processes=beat.processes, lease_left=left, running=running,
+                )
+            )  # fmt: skip
+        return workers
+
+    def wait_for_change(self, task_id: str, since: Record | None, timeout: float) -> Record | None:
+        deadline = time.monotonic() + timeout
+        pause, longest = LOOK_AGAIN
+        version = None
+        while True:
+            with self._database.session() as connection:
+                # Read first: what is committed between the two is then seen as a change.
+                latest = fetch(connection, "PRAGMA data_version")
+            if latest != version:
+                version = latest
+                record = self.get(task_id)
+                if _seen(record) != _seen(since):
+                    return record
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return self.get(task_id)
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.25, longest)
+
+    def report(self, task_id: str, token: int, progress: Progress) -> bool:
+        return self._note("progress", msgspec.json.encode(progress).decode(), task_id, token)
+
+    def save(self, task_id: str, token: int, checkpoint: bytes) -> bool:
+        return self._note("checkpoint", checkpoint, task_id, token)
+
+    def saved(self, task_id: str) -> bytes | None:
+        with self._database.session() as connection:
+            rows = fetch(
+                connection,
+                "SELECT checkpoint FROM note WHERE task = (SELECT seq FROM task WHERE id = ?)",
+                (_text(task_id),),
+            )
+        return rows[0][0] if rows else None
+
+    def revoke(self, task_ids: Sequence[str], *, terminate: bool = False) -> int:
+        wish = REVOKE_TERMINATE if terminate else REVOKE_SOFT
+        with self._database.session() as connection:
+            connection.execute(
+                REVOKE,
+                {
+                    "now": self._clock.now(),
+                    "wish": wish,
+                    "soft": REVOKE_SOFT,
+                    "ids": _list(task_ids),
+                },
+            )
+            return connection.changes()
+
+    def requeue(self, task_ids: Sequence[str]) -> int:
+        ids = _list(task_ids)
+        with self._database.transaction() as connection:
+            connection.execute(FORGET_PROGRESS, (ids,))
+            connection.execute(REQUEUE, (self._clock.now(), ids))
+            count = connection.changes()
+        self._waiting.wake(EVERY_QUEUE)
+        return count
+
+    def discard(self, task_ids: Sequence[str]) -> int:
+        return self._delete(
+            "id IN (SELECT value FROM json_each(?)) AND state <> 'RUNNING'", (_list(task_ids),)
+        )
+
+    def purge(self, queue: str) -> int:
+        return sum(
+            self._delete(f"state = '{state}' AND queue = ?", (_text(queue),))
+            for state in ("QUEUED", "SCHEDULED")
+        )
+
+    def pause(self, queue: str) -> None:
+        with self._database.session() as connection:
+            connection.execute("INSERT INTO pause VALUES (?) ON CONFLICT DO NOTHING", (queue,))
+
+    def resume(self, queue: str) -> None:
+        with self._database.session() as connection:
+            connection.execute("DELETE FROM pause WHERE queue = ?", (queue,))
+        self._waiting.wake(bit_of(queue))
+
+    def prune(self, *, succeeded_before: float, failed_before: float | None, limit: int) -> int:
+        count = 0
+        for state, before in (
+            ("SUCCESS", succeeded_before),
+            ("REVOKED", succeeded_before),
+            ("FAILURE", failed_before),
+        ):
+            if before is not None and count < limit:
+                which = f"state = '{state}' AND finished < ?"
+                count += self._delete(which, (before,), limit - count)
+        return count
+
+    def _note(self, column: str, value: Value, task_id: str, token: int) -> bool:
+        with self._database.session() as connection:
+            connection.execute(NOTE.format(column=column), (value, _text(task_id), token))
+            return connection.changes() > 0
+
+    def _delete(self, which: str, bindings: tuple[Value, ...], limit: int = 2**62) -> int:
+        """Delete up to *limit* records, in transactions of bounded size."""
+        count = 0
+        while count < limit:
+            part = min(DELETED_AT_ONCE, limit - count)
+            with self._database.session() as connection:
+                connection.execute(DELETE.format(which=which), (*bindings, part))
+                deleted = connection.changes()
+            count += deleted
+            if deleted < part:
+                break
+        return count
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    (
+        task_id, body, name, queue, priority, sent, state, due, attempt, retries, losses,
+        suspected, token, consumer, claimed, finished, result, failure, reason, revoke, progress,
+        tag,
+    ) = row  # fmt: skip
+    return Record(
+        id=readable(task_id), body=body, task=readable(name), queue=readable(queue),
+        priority=priority, sent=sent, state=State(state), due=due, attempt=attempt,
+        retries=retries, losses=losses, suspected=suspected, token=token, consumer=consumer,
+        claimed=claimed, finished=finished, result=result, failure=_failure(failure),
+        reason=reason, revoke=revoke,
+        progress=None if progress is None else _progress_decoder.decode(progress), tag=tag,
+    )  # fmt: skip
+
+
+def _attempt(row: tuple[Any, ...]) -> Attempt:
+    number, event, started, ended, consumer, reason, failure, next_at, counted, loss = row
+    return Attempt(
+        number=number, event=Event(event), started=started, ended=ended, consumer=consumer,
+        reason=reason, failure=_failure(failure), next_at=next_at, counted=bool(counted),
+        loss=bool(loss),
+    )  # fmt: skip
+
+
+def _failure(text: str | None) -> Failure | None:
+    return None if text is None else _failure_decoder.decode(text)
+
+
+def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
+    return None if record is None else (record.state, record.progress)
+
+
+def _text(value: str) -> str:
+    """*value* as it could be stored; one that cannot be stored finds nothing."""
+    return value.encode(errors="replace").decode()
+
+
+def _list(task_ids: Sequence[str]) -> str:
+    return msgspec.json.encode([_text(each) for each in task_ids]).decode()

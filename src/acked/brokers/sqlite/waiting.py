@@ -1,0 +1,157 @@
+"""How a thread waits for work, and how it is told of some: `Broker.wait`, `Broker.interrupt`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from acked.brokers.sqlite.connection import Database, fetch
+from acked.brokers.sqlite.placement import check_directory
+from acked.brokers.sqlite.wake import EVERYONE, Waiter, Wakeups, mask_of
+from acked.clock import Clock
+
+logger = logging.getLogger("acked.broker")
+
+POLL = 0.02
+"""Seconds between two looks where no wake-up can come."""
+
+FIND_WORK = """
+SELECT max(EXISTS (SELECT 1 FROM task WHERE state = 'QUEUED' AND queue = wanted.value)),
+       min((SELECT min(due) FROM task WHERE state = 'SCHEDULED' AND queue = wanted.value))
+FROM json_each(?) AS wanted
+WHERE NOT EXISTS (SELECT 1 FROM pause WHERE pause.queue = wanted.value)
+"""
+
+
+class Waiting:
+    """Who waits for work in one database.
+
+    Args:
+        database: Where the work is.
+        clock: What due times are read against.
+        directory: What `Broker.presence_dir` gives; the wake-ups are in there as well.
+    """
+
+    def __init__(self, database: Database, clock: Clock, directory: Path) -> None:
+        self.directory = directory
+        self._database = database
+        self._clock = clock
+        self._wakeups: Wakeups | None = None
+        self._local = threading.local()
+        self._interrupts = 0
+        self._complained = False
+        # Replaced, never changed: a signal handler may read it at any moment.
+        self._slots: tuple[int, ...] = ()
+
+    def set_up(self) -> None:
+        """Make the directory, for this user alone.
+
+        Raises:
+            ConfigurationError: It is there and belongs to somebody else.
+        """
+        with contextlib.suppress(FileExistsError):
+            self.directory.mkdir(mode=0o700)
+        check_directory(self.directory)
+
+    def next_work(self, queues: Sequence[str]) -> float | None:
+        """When there will be something to claim in *queues*: -inf for now, else the wall-clock
+        time at which the next scheduled task is due; None when nothing waits. Reads only."""
+        names = msgspec.json.encode(queues).decode()
+        with self._database.session() as connection:
+            ready, due = fetch(connection, FIND_WORK, (names,))[0]
+        return -math.inf if ready else due
+
+    def wait(self, queues: Sequence[str], timeout: float) -> None:
+        waiter = self._waiter()
+        if self._interrupted():
+            return
+        started = self._clock.now()
+        if waiter is not None:
+            waiter.park(mask_of(queues), started + timeout)
+        try:
+            due = self.next_work(queues)
+            seconds = timeout if due is None else min(timeout, due - self._clock.now())
+            if seconds <= 0 or self._interrupted():
+                return
+            if waiter is None:
+                self._poll(seconds)
+            else:
+                waiter.park(mask_of(queues), self._clock.now() + seconds)
+                waiter.sleep(seconds)
+        finally:
+            if waiter is not None:
+                waiter.unpark()
+
+    def interrupt(self) -> None:
+        self._interrupts += 1
+        wakeups = self._wakeups
+        if wakeups is not None:
+            for slot in self._slots:
+                wakeups.ring(slot)
+
+    def wake(self, mask: int, count: int = EVERYONE, *, due: float = -math.inf) -> None:
+        """Wake up to *count* waiters for queues of *mask* that mean to sleep beyond *due*."""
+        wakeups = self._shared()
+        if wakeups is not None:
+            wakeups.wake(mask, count, due=due)
+
+    def close(self) -> None:
+        """Give the slots back; a thread that waits keeps its own until it returns."""
+        self.interrupt()
+        self._local = threading.local()
+        self._slots = ()
+        self._wakeups = None
+
+    def _interrupted(self) -> bool:
+        if getattr(self._local, "interrupts", 0) == self._interrupts:
+            return False
+        self._local.interrupts = self._interrupts
+        return True
+
+    def _shared(self) -> Wakeups | None:
+        if self._wakeups is None:
+            self.set_up()
+            try:
+                self._wakeups = Wakeups(self.directory)
+            except OSError as error:
+                self._complain(error)
+        return self._wakeups
+
+    def _waiter(self) -> Waiter | None:
+        """The calling thread's; None where it has to poll."""
+        wakeups = self._shared()
+        waiter: Waiter | None = getattr(self._local, "waiter", None)
+        if waiter is not None and waiter.wakeups is wakeups and waiter.pid == os.getpid():
+            return waiter
+        if wakeups is None:
+            return None
+        try:
+            waiter = self._local.waiter = Waiter(wakeups)
+        except OSError as error:
+            self._complain(error)
+            return None
+        self._slots = (*self._slots, waiter.slot)
+        return waiter
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            logger.warning("no wake-ups through %s, polling instead: %s", self.directory, error)
+
+    def _poll(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with self._database.session() as connection:
+            before = connection.data_version()
+        while (left := end - time.monotonic()) > 0 and not self._interrupted():
+            time.sleep(min(POLL, left))
+            with self._database.session() as connection:
+                if connection.data_version() != before:
+                    return

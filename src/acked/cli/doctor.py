@@ -1,0 +1,114 @@
+"""`acked doctor`: runs the checks in order, each as far as those before it allow."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import click
+
+from acked.app import Acked
+from acked.brokers.sqlite import SQLiteBroker
+from acked.cli.checks import host
+from acked.cli.checks.finding import Finding, fail, ok
+from acked.cli.checks.queues import check_routes, check_unknown, check_workers
+from acked.cli.checks.sqlite_file import check_file
+from acked.cli.checks.tasks import TaskFacts, check_tasks
+from acked.cli.exits import Exit, Stop
+from acked.cli.output import write, write_json
+from acked.cli.render.findings import findings_blocks
+from acked.cli.source import Opened, Source, json_option, source_options, target_argument
+from acked.clock import SystemClock
+from acked.errors import AckedError
+from acked.message import new_id
+from acked.redaction import redact_text
+from acked.worker.options import WorkerOptions
+
+
+@click.command()
+@target_argument
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=WorkerOptions().grace, show_default=True,
+    metavar="SECONDS", help="What your workers are started with; time limits are compared to it.",
+)  # fmt: skip
+@json_option
+@source_options
+@click.pass_obj
+def doctor(source: Source, target: str | None, grace: float, as_json: bool) -> int:
+    """Check the set-up, and say what to do about what is wrong.
+
+    Imports the app, writes and reads at the broker, looks at the SQLite library, the file and its
+    disk, at clocks and limits of this host, at the options of the tasks, and at what waits without
+    a worker. Each line is ok, info, warn or fail; exit code 1 if one is fail.
+
+    \b
+    Examples:
+      acked doctor shop:app
+      acked doctor --broker sqlite:////srv/shop/shop.acked.db --json
+    """
+    findings = list(examine(source, target, grace))
+    if as_json:
+        write_json(findings)
+    else:
+        write(findings_blocks(findings))
+    failed = any(finding.level == "fail" for finding in findings)
+    return Exit.FAILED if failed else Exit.FINE
+
+
+def examine(source: Source, target: str | None, grace: float) -> Iterator[Finding]:
+    """Every finding about where *source* and *target* point."""
+    yield host.open_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
+    subject = "broker" if source.app_target(target) is None else "app"
+    try:
+        with source.open(target) as opened:
+            if opened.app is not None:
+                yield ok("app", f"{source.app_target(target)} can be imported")
+                yield from check_tasks(_facts(opened.app), grace=grace)
+            subject = "broker"
+            yield from _examine_broker(opened)
+    except click.UsageError:
+        raise
+    except Exception as error:
+        # Whatever stands in the way of the checks is what the doctor is asked about.
+        text = (
+            str(error)
+            if isinstance(error, AckedError | Stop)
+            else f"{type(error).__name__}: {error}"
+        )
+        yield fail(subject, redact_text(text), "mend this first, and run acked doctor again")
+
+
+def _examine_broker(opened: Opened) -> Iterator[Finding]:
+    began = time.perf_counter()
+    opened.broker.setup()
+    opened.records.get(new_id())
+    took = (time.perf_counter() - began) * 1000
+    yield ok("broker", f"{opened.broker.url} answered in {took:.1f} ms")
+    if isinstance(opened.broker, SQLiteBroker):
+        yield from check_file(opened.broker.path)
+    yield from host.clock(SystemClock(), opened.records)
+    workers = opened.records.workers()
+    yield from check_workers(workers, opened.records.counts(), now=time.time())
+    if opened.app is not None:
+        yield from check_routes(_routes(opened.app), workers)
+    yield from check_unknown(opened.records)
+
+
+def _facts(app: Acked) -> list[TaskFacts]:
+    return [
+        TaskFacts(
+            name=name,
+            policy=task.policy,
+            retries_any=any(issubclass(Exception, kind) for kind in task.options.autoretry_for),
+        )
+        for name, task in app.tasks.items()
+    ]
+
+
+def _routes(app: Acked) -> dict[str, list[str]]:
+    routes: defaultdict[str, list[str]] = defaultdict(list)
+    for name, task in app.tasks.items():
+        routes[task.options.queue or app.settings.task_default_queue].append(name)
+    return dict(routes)

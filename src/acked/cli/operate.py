@@ -1,0 +1,163 @@
+"""`acked retry`, `revoke` and `discard`: acting on tasks by id, or on many by what they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import click
+
+from acked.broker import Records
+from acked.cli.exits import Exit, Stop
+from acked.cli.finding import Query, find, resolve
+from acked.cli.output import confirmed, say
+from acked.cli.source import Source, source_options, yes_option
+from acked.cli.tasks import queue_option, task_option
+from acked.delivery import FINAL, TRANSITIONS, Event, State
+from acked.record import Record
+
+CHUNK = 500
+"""Tasks per write, so that a large requeue does not hold the broker up."""
+
+_REQUEUED = tuple(sorted(state for state in State if Event.REQUEUE in TRANSITIONS[state]))
+_UNFINISHED = frozenset(State) - FINAL
+_DISCARDED = frozenset(State) - {State.RUNNING}
+
+ids_argument = click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+
+
+@click.command()
+@click.argument("task_ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every task that the options below ask for.")
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE", default=(State.FAILURE.value,),
+    type=click.Choice([state.value for state in _REQUEUED], case_sensitive=False),
+    help="With --all: in this state, FAILURE or REVOKED; repeatable.  [default: FAILURE]",
+)  # fmt: skip
+@queue_option
+@task_option
+@click.option("--reason", metavar="TEXT", default="", help="Whose reason contains TEXT.")
+@yes_option
+@source_options
+@click.pass_obj
+def retry(
+    source: Source, task_ids: tuple[str, ...], every: bool, states: tuple[str, ...],
+    queue: str | None, task: str | None, reason: str, yes: bool,
+) -> None:  # fmt: skip
+    """Run tasks that finished without success again.
+
+    They keep their id, arguments, history and checkpoint, and get all their retries back. ID may
+    be cut to any 6 or more characters of its beginning or end that no other task has.
+
+    \b
+    Examples:
+      acked -A shop:app retry 9b1fa0c2d345
+      acked -A shop:app retry --all --task shop.scan --reason "HTTP 503"
+      acked -A shop:app retry --all --state FAILURE --yes
+    """
+    if bool(task_ids) == every:
+        raise click.UsageError("give either ids or --all")
+    if not every and (queue or task or reason):
+        raise click.UsageError("--queue, --task and --reason choose among many: give --all as well")
+    with source.open() as opened:
+        records = opened.records
+        if not every:
+            found = _resolved(records, task_ids)
+            _act(found, _REQUEUED, records.requeue, "requeued")
+            return
+        query = Query(states=states, queue=queue, task=task, reason=reason)
+        # Collected first: what is requeued may fail again, and would then be found once more.
+        chosen = list(find(records, query))
+        if not chosen:
+            raise Stop("no task fits: nothing was requeued", Exit.FAILED)
+        for name, count in Counter(record.task for record in chosen).most_common():
+            say(f"  {count:>8}  {name}")
+        if not confirmed(f"Requeue {_tasks(len(chosen))}?", yes):
+            raise Stop("nothing was requeued", Exit.FAILED)
+        _act(chosen, _REQUEUED, records.requeue, "requeued")
+
+
+@click.command()
+@ids_argument
+@click.option("--terminate", is_flag=True, help="Also stop it where it runs, at once.")
+@source_options
+@click.pass_obj
+def revoke(source: Source, task_ids: tuple[str, ...], terminate: bool) -> None:
+    """Take tasks back for good.
+
+    A waiting task ends as REVOKED at once, whether or not a worker is up. A running one finishes
+    its attempt and is not run again; with --terminate it is stopped: a coroutine is cancelled, and
+    otherwise the process is killed. Whatever else ran in that process is run again.
+
+    \b
+    Examples:
+      acked -A shop:app revoke 9b1fa0c2d345 77aa0e10bc11
+      acked -A shop:app revoke --terminate 9b1fa0c2d345
+    """
+    with source.open() as opened:
+        records = opened.records
+
+        def act(ids: Sequence[str]) -> int:
+            return records.revoke(ids, terminate=terminate)
+
+        _act(_resolved(records, task_ids), _UNFINISHED, act, "revoked")
+
+
+@click.command()
+@ids_argument
+@source_options
+@click.pass_obj
+def discard(source: Source, task_ids: tuple[str, ...]) -> None:
+    """Delete tasks with their history and result.
+
+    A running task is not deleted: revoke it first. To empty a queue, see purge.
+
+    \b
+    Example:
+      acked -A shop:app discard 9b1fa0c2d345
+    """
+    with source.open() as opened:
+        records = opened.records
+        _act(_resolved(records, task_ids), _DISCARDED, records.discard, "discarded")
+
+
+def _resolved(records: Records, parts: Sequence[str]) -> list[Record]:
+    """The tasks that *parts* name, each once. All of them are found before any is touched."""
+    found = {record.id: record for record in (resolve(records, part) for part in parts)}
+    return list(found.values())
+
+
+def _act(
+    chosen: Sequence[Record],
+    allowed: Sequence[State] | frozenset[State],
+    act: Callable[[Sequence[str]], int],
+    done: str,
+) -> None:
+    """Do it to those whose state allows it, and name the others.
+
+    Raises:
+        Stop: Some were left out.
+    """
+    ids = [record.id for record in chosen if record.state in allowed]
+    count = 0
+    for start in range(0, len(ids), CHUNK):
+        count += act(ids[start : start + CHUNK])
+    left = [record for record in chosen if record.state not in allowed]
+    if count:
+        click.echo(f"{done} {_tasks(count)}")
+    if left:
+        states = ", ".join(sorted(state.value for state in allowed))
+        raise Stop(
+            f"{_tasks(len(left))} not {done}: only tasks that are {states} can be",
+            Exit.FAILED,
+            tuple(f"  {each.id}  {each.task}  {each.state.value}" for each in left[:20]),
+        )
+    if count < len(chosen):
+        raise Stop(
+            f"{_tasks(len(chosen) - count)} not {done}: they changed meanwhile; look again",
+            Exit.FAILED,
+        )
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"

@@ -1,0 +1,1 @@
+"""Making text of what was read. Nothing here touches a broker."""

@@ -1,0 +1,137 @@
+"""Where a command's tasks are: ``-A app``, ``--broker URL``, or the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from acked.app import Acked, load_app
+from acked.broker import Broker, Engine, Records
+from acked.brokers import open_broker
+from acked.brokers.sqlite import SQLiteBroker
+from acked.cli.exits import Exit, Stop
+from acked.config import BROKER_URL_VARIABLE
+
+APP_VARIABLE = "ACKED_APP"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Source:
+    """What the command line said about where the tasks are."""
+
+    def __init__(self) -> None:
+        self.app: str | None = None
+        self.broker: str | None = None
+
+    def app_target(self, argument: str | None = None) -> str | None:
+        """The app by option or by *argument*, else by the environment; None for a bare broker.
+
+        Raises:
+            click.UsageError: Two apps are named, or an app and a broker.
+        """
+        if argument is not None and self.app is not None and argument != self.app:
+            raise click.UsageError(f"two apps are given, {self.app} and {argument}: give one")
+        given = argument or self.app
+        if self.broker is not None:
+            if given is not None:
+                raise click.UsageError(
+                    f"both the app {given} and --broker are given: give one; an app has its broker"
+                )
+            return None
+        return given or os.environ.get(APP_VARIABLE) or None
+
+    @contextlib.contextmanager
+    def open(self, argument: str | None = None) -> Iterator[Opened]:
+        """The broker, and the app where one was given. Closed at the end of the block.
+
+        What is given beats the environment; an app beats a bare URL.
+
+        Raises:
+            click.UsageError: Nothing says where the tasks are, or two things do.
+        """
+        target = self.app_target(argument)
+        if target is not None:
+            app = loaded(target)
+            try:
+                yield Opened(_seen_from_here(app.broker), app.records, app)
+            finally:
+                app.close()
+            return
+        url = self.broker or os.environ.get(BROKER_URL_VARIABLE)
+        if not url:
+            raise click.UsageError(
+                f"no app and no broker given: use -A shop:app, {APP_VARIABLE}=shop:app, "
+                "or --broker sqlite:////path/shop.acked.db"
+            )
+        broker = open_broker(url)
+        if isinstance(broker, SQLiteBroker) and not broker.path.exists():
+            # Opening would make it, and a slip in the path would look like an empty queue.
+            raise Stop(f"there is no file {broker.path}: correct the URL", Exit.UNAVAILABLE)
+        try:
+            yield Opened(_seen_from_here(broker), broker, None)
+        finally:
+            broker.close()
+
+
+class Opened(NamedTuple):
+    """An open broker under both of its interfaces, and the app if one was named."""
+
+    broker: Broker
+    records: Records
+    app: Acked | None
+
+
+def loaded(target: str) -> Acked:
+    """The app that *target* names. What its modules print while they are imported goes to
+    standard error, so that it does not mix with the command's own output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_app(target)
+
+
+def _seen_from_here(broker: Engine) -> Engine:
+    if not broker.capabilities.shared:
+        raise Stop(
+            f"the tasks of {broker.url} live inside one process and cannot be seen from here: "
+            "use a broker that processes share, such as sqlite:////path/tasks.db",
+            Exit.USAGE,
+        )
+    return broker
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        setattr(context.ensure_object(Source), str(parameter.name), value)
+
+
+def app_option(command: F) -> F:
+    """Add ``-A/--app``; its value is kept in the context's `Source`."""
+    return click.option(
+        "-A", "--app", metavar="MODULE:APP", callback=_remember, expose_value=False,
+        help=f"The app, as in shop:app or shop.tasks:app. Default: {APP_VARIABLE}.",
+    )(command)  # fmt: skip
+
+
+def source_options(command: F) -> F:
+    """Add ``-A/--app`` and ``-b/--broker``; their values are kept in the context's `Source`."""
+    with_broker = click.option(
+        "-b", "--broker", metavar="URL", callback=_remember, expose_value=False,
+        help="A broker without its app, as in sqlite:////srv/shop.acked.db. "
+        f"Default: {BROKER_URL_VARIABLE}, where no app is given.",
+    )(command)  # fmt: skip
+    return app_option(with_broker)
+
+
+target_argument = click.argument("target", required=False, metavar="[MODULE:APP]")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+
+yes_option = click.option(
+    "-y", "--yes", is_flag=True, help="Do not ask. Scripts need it: without a terminal, "
+    "nothing is done otherwise.",
+)  # fmt: skip

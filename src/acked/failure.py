@@ -1,0 +1,117 @@
+"""Exceptions as text and back: `failure_of` in the worker, `rebuild` where a result is read.
+
+Only classes of the allow-list below come back as themselves. Importing a class that stored data
+names runs code (CVE-2021-23727), so every other one comes back as `RemoteError`, which is text.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import traceback
+
+from acked import errors
+from acked.delivery import Failure
+from acked.errors import AckedError, RemoteError
+
+TEXT_LIMIT = 8 * 1024
+"""Characters of an exception's text that are kept."""
+
+TRACEBACK_LIMIT = 64 * 1024
+"""Characters of a formatted traceback that are kept, from both ends."""
+
+_FRAMES = 50
+
+
+def _rebuildable() -> dict[str, type[Exception]]:
+    known: dict[str, type[Exception]] = {}
+    for name, value in vars(builtins).items():
+        if isinstance(value, type) and issubclass(value, Exception):
+            known[name] = value
+    # Raised out of a coroutine or generator these two turn into something else.
+    del known["StopIteration"], known["StopAsyncIteration"]
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, AckedError):
+            known[name if name not in known else f"acked.errors.{name}"] = value
+    del known["RemoteError"]
+    return known
+
+
+REBUILT = _rebuildable()
+"""Exceptions that come back as themselves, by the name `failure_of` gives them."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """*error* as text, whatever its own methods do, cut to the limits of this module."""
+    try:
+        lines = traceback.format_exception(
+            type(error), error, error.__traceback__, limit=-_FRAMES, compact=True
+        )
+        trace = "".join(line[:TRACEBACK_LIMIT] for line in lines)
+    except Exception:
+        # format_exception calls __str__ of the error and of its causes.
+        trace = "".join(traceback.format_tb(error.__traceback__, limit=-_FRAMES))
+    return Failure(name_of(type(error)), text_of(error), _storable(trace, TRACEBACK_LIMIT))
+
+
+def name_of(kind: type[BaseException]) -> str:
+    """``ValueError``, ``WorkerLostError``, ``shop.errors.Declined``."""
+    if kind.__module__ == "builtins" or REBUILT.get(kind.__qualname__) is kind:
+        return kind.__qualname__
+    if kind.__module__ == "acked.errors" and kind.__qualname__ not in REBUILT:
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, whatever its methods do, as text that can be stored."""
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"<its text could not be made: {type(error).__name__} in __str__>"
+    return _storable(text, TEXT_LIMIT)
+
+
+def _storable(text: str, limit: int) -> str:
+    if len(text) > limit:
+        half = limit // 2
+        left_out = len(text) - 2 * half
+        text = f"{text[:half]}\n… {left_out} characters left out …\n{text[-half:]}"
+    # Lone surrogates cannot be encoded, so they could not be stored either.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class RemoteTraceback(Exception):
+    """The traceback in the worker, as text: the `__cause__` of what `AsyncResult.get` raises."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def rebuild(failure: Failure) -> Exception:
+    """The exception to raise for *failure*, with the worker's traceback as its cause."""
+    error = _rebuilt(failure) or RemoteError(failure.type, failure.message, failure.traceback)
+    if failure.traceback:
+        error.__cause__ = RemoteTraceback(failure.traceback)
+    return error
+
+
+def _rebuilt(failure: Failure) -> Exception | None:
+    kind = REBUILT.get(failure.type)
+    if kind is None:
+        return None
+    argument: object = failure.message
+    if issubclass(kind, KeyError):
+        # str(KeyError("x")) is the key's repr; rebuilt from that it would be quoted twice.
+        try:
+            argument = ast.literal_eval(failure.message)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            argument = failure.message
+    try:
+        return kind(argument) if failure.message else kind()
+    except TypeError:  # UnicodeDecodeError, ExceptionGroup: more arguments than a text
+        return None

@@ -1,0 +1,322 @@
+"""Random histories: a broker and the pure model, driven side by side and compared at every step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from acked.broker import Filter
+from acked.clock import Clock, ManualClock
+from acked.delivery import Delivery, Settlement, State
+from acked.outcome import TaskPolicy, decide
+from acked.record import Progress, Record
+from acked.supervision import Death, outcome_of_death
+from acked.testing.model import Model
+from acked.testing.timeline import KINDS, InspectedBroker, beat, message, settlements
+
+SHORT = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+LONG = settings(SHORT, max_examples=500, stateful_step_count=50)
+
+QUEUES = ("default", "mail")
+WORKERS = ("w1", "w2", "w10")
+CONSUMERS = ("w1/0", "w1/1", "w2/0", "w10/0")
+
+task_ids = st.sampled_from("abcdefgh")
+some_ids = st.lists(task_ids, min_size=1, max_size=3, unique=True)
+workers = st.sampled_from(WORKERS)
+consumers = st.sampled_from(CONSUMERS)
+kinds = st.sampled_from(KINDS)
+picks = st.integers(0, 999)
+"""Which of several things known only when the step runs: that number, modulo how many."""
+
+calls = st.lists(
+    st.tuples(
+        task_ids,
+        st.sampled_from(QUEUES),
+        st.sampled_from([0, 0, 1, -1]),
+        st.sampled_from([None, None, -5.0, 5.0, 60.0]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+class BrokerStateMachine(RuleBasedStateMachine):
+    """Subclass it, give `make_broker`, and run what `TestCase` gives.
+
+    ::
+
+        class Histories(BrokerStateMachine):
+            def make_broker(self, clock):
+                return MyBroker(clock=clock)
+
+        TestHistories = Histories.TestCase
+
+    60 histories of 30 steps; with ``ACKED_LONG=1`` in the environment, 500 of 50.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.TestCase.settings = LONG if os.environ.get("ACKED_LONG") == "1" else SHORT
+
+    def make_broker(self, clock: Clock) -> InspectedBroker:
+        """An empty broker that reads the time from *clock*."""
+        raise NotImplementedError("a state machine must define make_broker(clock)")
+
+    @initialize()
+    def begin(self) -> None:
+        self.clock = ManualClock()
+        self.broker = self.make_broker(self.clock)
+        self.broker.setup()
+        self.model = Model(self.clock)
+        self.deliveries: list[Delivery] = []
+        self.said: list[Settlement] = []
+        self.before: dict[str, Record] = {}
+        self.requeued: set[str] = set()
+
+    def teardown(self) -> None:
+        if hasattr(self, "broker"):
+            self.broker.close()
+
+    # Tasks
+
+    @rule(calls=calls, again=st.booleans())
+    def send(self, calls: list[tuple[str, str, int, float | None]], again: bool) -> None:
+        messages = [
+            msgspec.structs.replace(
+                message(task_id, queue=queue, priority=priority),
+                eta=None if wait is None else self.clock.now() + wait,
+            )
+            for task_id, queue, priority, wait in calls
+        ]
+        self.broker.send(messages)
+        if again:  # The reply was lost.
+            self.broker.send(messages)
+        self.model.send(messages)
+
+    @rule(
+        consumer=consumers,
+        queues=st.permutations(QUEUES),
+        limit=st.integers(0, 4),
+        endings=st.lists(st.tuples(picks, kinds), max_size=2),
+        heard=st.sampled_from([True, True, True, False]),
+    )
+    def claim(
+        self, consumer: str, queues: list[str], limit: int, endings: list[tuple[int, str]],
+        heard: bool,
+    ) -> None:  # fmt: skip
+        asked = [self.ending(pick, kind) for pick, kind in endings if self.deliveries]
+        claim = self.broker.claim(consumer, queues, limit, settlements=asked)
+        assert claim.refused == self.model.settle(asked)
+        self.model.claim(consumer, queues, limit, claim.deliveries)
+        if heard:
+            self.deliveries += claim.deliveries
+        else:
+            self.seize_and_settle(consumer, consumer, Death(how="the reply was lost"), [])
+
+    @precondition(lambda self: self.deliveries)
+    @rule(pick=picks, kind=kinds, again=st.booleans())
+    def settle(self, pick: int, kind: str, again: bool) -> None:
+        """Of a claim that still holds, or of one lost long ago."""
+        settlement = self.ending(pick, kind)
+        assert self.broker.settle([settlement]) == self.model.settle([settlement])
+        if again:  # The reply was lost.
+            assert self.broker.settle([settlement]) == self.model.settle([settlement])
+
+    @precondition(lambda self: self.said)
+    @rule(chosen=st.lists(picks, min_size=1, max_size=3))
+    def settle_again(self, chosen: list[int]) -> None:
+        repeated = [self.said[pick % len(self.said)] for pick in chosen]
+        assert self.broker.settle(repeated) == self.model.settle(repeated)
+
+    @precondition(lambda self: self.deliveries)
+    @rule(pick=picks, done=st.integers(0, 9))
+    def speak(self, pick: int, done: int) -> None:
+        """Report progress and save a checkpoint, be it allowed or not."""
+        held = self.deliveries[-1 - pick % len(self.deliveries)]
+        progress = Progress(done=done, total=9, meta=[done], at=self.clock.now())
+        assert self.broker.report(held.id, held.token, progress) == self.model.report(
+            held.id, held.token, progress
+        )
+        checkpoint = b"%d" % done
+        assert self.broker.save(held.id, held.token, checkpoint) == self.model.save(
+            held.id, held.token, checkpoint
+        )
+
+    # Time and death
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 11.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from([-3600.0, -7.0, 7.0, 3600.0]))
+    def clock_is_set(self, seconds: float) -> None:
+        self.clock.jump(seconds)
+
+    @rule(worker=workers, lease=st.sampled_from([5.0, 10.0, 60.0]))
+    def beat(self, worker: str, lease: float) -> None:
+        sent = beat(worker, lease=lease)
+        orders = self.broker.renew(sent)
+        assert sorted(orders, key=lambda order: order.id) == sorted(
+            self.model.renew(sent), key=lambda order: order.id
+        )
+
+    @rule(
+        dead=consumers | workers,
+        by=workers | consumers,
+        death=st.builds(Death, how=st.just("signal 9"), stopping=st.booleans()),
+        running=st.lists(picks, max_size=3),
+        settled=st.booleans(),
+    )
+    def process_dies(
+        self, dead: str, by: str, death: Death, running: list[int], settled: bool
+    ) -> None:
+        self.seize_and_settle(dead, by, death, running if settled else None)
+
+    @rule(by=workers, settled=st.booleans())
+    def reap(self, by: str, settled: bool) -> None:
+        seized = self.broker.reap(by=by)
+        self.model.reap(by, seized)
+        for task_id in self.model.records:
+            record = self.broker.get(task_id)
+            assert record is not None
+            assert not self.model.is_due(record), f"{record} is due and was not made ready"
+        self.bury(seized, Death(how="its lease ran out"), range(len(seized)) if settled else None)
+
+    @rule(worker=workers)
+    def leave(self, worker: str) -> None:
+        self.broker.leave(worker)
+        self.model.leave(worker)
+
+    # Operators
+
+    @rule(ids=some_ids, terminate=st.booleans())
+    def revoke(self, ids: list[str], terminate: bool) -> None:
+        revoked = self.broker.revoke(ids, terminate=terminate)
+        assert revoked == self.model.revoke(ids, terminate=terminate)
+
+    @rule(ids=some_ids)
+    def requeue(self, ids: list[str]) -> None:
+        self.requeued = set(ids)
+        assert self.broker.requeue(ids) == self.model.requeue(ids)
+
+    @rule(ids=some_ids)
+    def discard(self, ids: list[str]) -> None:
+        doomed = [r for r in self.model.known(ids) if r.state is not State.RUNNING]
+        assert self.broker.discard(ids) == self.model.delete(doomed)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def purge(self, queue: str) -> None:
+        doomed = [r for r in self.model.records.values() if r.queue == queue and r.is_waiting]
+        assert self.broker.purge(queue) == self.model.delete(doomed)
+
+    @rule(keep=st.sampled_from([0.0, 30.0]), failed=st.booleans())
+    def prune(self, keep: float, failed: bool) -> None:
+        limit = self.clock.now() - keep
+        doomed = [
+            record
+            for record in self.model.records.values()
+            if record.finished is not None
+            and record.finished < limit
+            and (failed or record.state is not State.FAILURE)
+        ]
+        pruned = self.broker.prune(
+            succeeded_before=limit, failed_before=limit if failed else None, limit=1000
+        )
+        assert pruned == self.model.delete(doomed)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def pause(self, queue: str) -> None:
+        self.broker.pause(queue)
+        self.model.paused.add(queue)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def resume(self, queue: str) -> None:
+        self.broker.resume(queue)
+        self.model.paused.discard(queue)
+
+    # What must be true after every step
+
+    @invariant()
+    def every_record_is_the_models(self) -> None:
+        found = {record.id: record for record in self.broker.search(Filter(), limit=1000)}
+        for task_id, record in found.items():
+            expected = self.model.records.get(task_id)
+            if expected is None:
+                continue
+            if record.state is State.QUEUED:
+                self.model.notice_due(task_id)
+            # The tag is the broker's own; it only has to stay as it is.
+            tag = self.before[task_id].tag if task_id in self.before else record.tag
+            self.model.records[task_id] = msgspec.structs.replace(
+                self.model.records[task_id], tag=tag
+            )
+        assert found == self.model.records
+        self.final_stays_final(found)
+        self.before = found
+
+    def final_stays_final(self, found: dict[str, Record]) -> None:
+        for task_id, record in self.before.items():
+            if record.is_final and task_id in found and task_id not in self.requeued:
+                assert found[task_id] == record
+        self.requeued = set()
+
+    @invariant()
+    def what_is_kept_beside_the_records_is_the_models(self) -> None:
+        for task_id in "abcdefgh":
+            assert self.broker.get(task_id) == self.model.records.get(task_id)
+            assert self.broker.attempts(task_id) == self.model.attempts.get(task_id, [])
+            assert self.broker.saved(task_id) == self.model.saved.get(task_id)
+        assert {each.queue: each for each in self.broker.counts()} == self.model.counts()
+
+    @invariant()
+    def the_workers_are_the_models(self) -> None:
+        known = {each.worker: each for each in self.broker.workers()}
+        assert known.keys() == self.model.beats.keys()
+        for worker, each in known.items():
+            assert each.lease_left == self.model.leases[worker] - self.clock.steady()
+            assert each.running == len(self.model.held_by(worker))
+
+    @invariant()
+    def a_task_runs_exactly_if_somebody_holds_it(self) -> None:
+        running = self.broker.search(Filter(states=(State.RUNNING,)), limit=1000)
+        assert {record.id: record.token for record in running} == self.model.holders
+
+    # Steps
+
+    def ending(self, pick: int, kind: str) -> Settlement:
+        """A settlement of one of the deliveries ever given; small numbers mean late ones."""
+        held = self.deliveries[-1 - pick % len(self.deliveries)]
+        settlement = settlements(held, self.clock.now())[kind]
+        self.said.append(settlement)
+        return settlement
+
+    def seize_and_settle(
+        self, dead: str, by: str, death: Death, running: list[int] | None
+    ) -> None:
+        seized = self.broker.seize(dead, by=by)
+        self.model.seize(self.model.held_by(dead), by, seized)
+        self.bury(seized, death, running)
+
+    def bury(self, seized: list[Delivery], death: Death, running: Iterable[int] | None) -> None:
+        """Settle what was seized, those counted by *running* having started; or, where that is
+        None, leave it to who holds it now."""
+        self.deliveries += seized
+        if running is None:
+            return
+        started = {seized[pick % len(seized)].seized_token for pick in running if seized}
+        for held in seized:
+            settlement = decide(
+                held, outcome_of_death(held, started, death), TaskPolicy(),
+                now=self.clock.now(), roll=0.5, started=self.clock.now() - 1,
+            )  # fmt: skip
+            self.said.append(settlement)
+            assert self.broker.settle([settlement]) == self.model.settle([settlement]) == []

@@ -1,0 +1,190 @@
+"""What can be read of tasks, queues and workers, and what a running task may say of itself."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from acked.broker import Filter, QueueCounts
+from acked.clock import ManualClock
+from acked.delivery import State
+from acked.record import Progress
+from acked.testing.timeline import InspectedBroker, Timeline, message, settlements
+
+
+class ReadingPromises(Timeline):
+    """`get`, `attempts`, `search`, `counts`, `report`, `save`, `saved`."""
+
+    def found(self, broker: InspectedBroker, wanted: Filter) -> list[str]:
+        """Ids of what *wanted* finds."""
+        return [record.id for record in broker.search(wanted)]
+
+    def test_a_task_nobody_sent_is_unknown(self, broker: InspectedBroker) -> None:
+        assert broker.get("unknown") is None
+        assert broker.attempts("unknown") == []
+        assert broker.saved("unknown") is None
+
+    def test_the_newest_task_is_found_first(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        self.send(broker, "b", "a")
+        clock.jump(-3600)
+        self.send(broker, "c")
+
+        assert self.found(broker, Filter()) == ["c", "a", "b"]
+
+    def test_a_search_finds_whole_records(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        self.finished(broker, clock, "a", State.FAILURE)
+
+        assert broker.search(Filter()) == [broker.get("a")]
+
+    def test_a_search_can_ask_for_states_queue_task_and_part_of_an_id(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        self.finished(broker, clock, "cat-1", State.SUCCESS)
+        self.finished(broker, clock, "cat-2", State.FAILURE)
+        self.running(broker, "dog-1")
+        broker.send([
+            message("cat-3", queue="mail"),
+            msgspec.structs.replace(message("dog-2"), task="shop.scan"),
+        ])  # fmt: skip
+
+        assert self.found(broker, Filter(states=(State.SUCCESS, State.RUNNING))) == [
+            "dog-1",
+            "cat-1",
+        ]
+        assert self.found(broker, Filter(states=())) == []
+        assert self.found(broker, Filter(queue="mail")) == ["cat-3"]
+        assert self.found(broker, Filter(task="shop.scan")) == ["dog-2"]
+        assert self.found(broker, Filter(id_part="at-")) == ["cat-3", "cat-2", "cat-1"]
+        assert self.found(broker, Filter(id_part="cat", queue="default")) == ["cat-2", "cat-1"]
+        assert self.found(broker, Filter(queue="unknown")) == []
+
+    @pytest.mark.parametrize("part", ["%", "_", "*", "?", "[", "'", "\\", "ä"])
+    def test_part_of_an_id_means_its_characters(self, broker: InspectedBroker, part: str) -> None:
+        self.send(broker, "plain", f"x{part}y")
+
+        assert self.found(broker, Filter(id_part=part)) == [f"x{part}y"]
+
+    def test_a_search_is_read_page_by_page_while_tasks_keep_coming(
+        self, broker: InspectedBroker
+    ) -> None:
+        ids = [f"task-{number}" for number in range(7)]
+        self.send(broker, *ids)
+        pages: list[list[str]] = []
+        before: int | None = None
+        while page := broker.search(Filter(queue="default"), limit=3, before=before):
+            pages.append([record.id for record in page])
+            before = page[-1].tag
+            self.send(broker, f"new-{len(pages)}")
+
+        assert [len(page) for page in pages] == [3, 3, 1]
+        assert [task_id for page in pages for task_id in page] == ids[::-1]
+
+    def test_queues_are_counted_by_state(self, broker: InspectedBroker, clock: ManualClock) -> None:
+        since = clock.now()
+        self.finished(broker, clock, "a", State.SUCCESS)
+        self.finished(broker, clock, "b", State.FAILURE)
+        self.finished(broker, clock, "c", State.REVOKED)
+        self.running(broker, "d")
+        self.send(broker, "e")
+        clock.advance(10)
+        self.send(broker, "f")
+        broker.send([msgspec.structs.replace(message("g"), eta=clock.now() + 60)])
+        broker.send([message("h", queue="mail")])
+        broker.pause("mail")
+
+        counts = {each.queue: each for each in broker.counts()}
+
+        assert counts == {
+            "default": QueueCounts(
+                queue="default", scheduled=1, queued=2, running=1, success=1, failure=1,
+                revoked=1, oldest=since,
+            ),
+            "mail": QueueCounts(queue="mail", queued=1, oldest=clock.now(), paused=True),
+        }  # fmt: skip
+
+    def test_the_longest_waiting_task_is_the_one_due_first(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        due = clock.now() + 60
+        broker.send([msgspec.structs.replace(message("a"), eta=due)])
+        clock.advance(100)
+        broker.reap(by="w1")
+        self.send(broker, "b")
+
+        (counts,) = broker.counts()
+        assert counts.oldest == due
+
+    def test_a_paused_queue_is_listed_though_it_is_empty(self, broker: InspectedBroker) -> None:
+        broker.pause("mail")
+        assert broker.counts() == [QueueCounts(queue="mail", paused=True)]
+
+        broker.resume("mail")
+        assert broker.counts() == []
+
+    def test_a_running_task_may_say_how_far_it_is_and_the_latest_word_counts(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        held = self.running(broker)
+        before = self.record(broker, "a")
+        latest = Progress(
+            done=2.5, total=10, message="Zürich", meta={"page": [1, None, "x"]}, state="PROGRESS",
+            at=clock.now(),
+        )  # fmt: skip
+
+        assert broker.report("a", held.token, Progress(done=1)) is True
+        assert broker.report("a", held.token, latest) is True
+
+        assert self.record(broker, "a") == msgspec.structs.replace(before, progress=latest)
+
+    def test_a_finished_attempt_says_nothing_more(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        held = self.running(broker)
+        broker.settle([settlements(held, clock.now())["retry"]])
+        record = self.record(broker, "a")
+
+        assert broker.report("a", held.token, Progress(done=1)) is False
+        assert broker.save("a", held.token, b"1") is False
+
+        assert self.record(broker, "a") == record
+        assert broker.saved("a") is None
+
+    def test_only_the_holder_may_report_and_save(self, broker: InspectedBroker) -> None:
+        held = self.running(broker)
+        record = self.record(broker, "a")
+
+        assert broker.report("a", held.token + 1, Progress(done=1)) is False
+        assert broker.save("a", held.token + 1, b"1") is False
+        assert broker.report("unknown", held.token, Progress(done=1)) is False
+        assert broker.save("unknown", held.token, b"1") is False
+
+        assert self.record(broker, "a") == record
+        assert broker.saved("a") is None
+
+    @pytest.mark.parametrize("kind", ["retry", "lost, again at once", "interrupted"])
+    def test_a_checkpoint_outlives_the_attempt_that_saved_it(
+        self, broker: InspectedBroker, clock: ManualClock, kind: str
+    ) -> None:
+        held = self.running(broker)
+        assert broker.save("a", held.token, b'{"page":1}') is True
+        assert broker.save("a", held.token, b'{"page":2}') is True
+        broker.settle([settlements(held, clock.now())[kind]])
+        clock.advance(60)
+
+        assert broker.saved("a") == b'{"page":2}'
+        again = self.claim_one(broker)
+        assert broker.saved("a") == b'{"page":2}'
+        assert broker.save("a", again.token, b'{"page":3}') is True
+        assert broker.saved("a") == b'{"page":3}'
+
+    def test_a_checkpoint_outlives_the_death_of_its_worker(self, broker: InspectedBroker) -> None:
+        held = self.running(broker, "a", "w1/0")
+        broker.save("a", held.token, b'{"page":1}')
+
+        broker.seize("w1", by="w2")
+
+        assert broker.saved("a") == b'{"page":1}'

@@ -1,0 +1,59 @@
+"""Hooks of attempts whose process died: run by the process that takes its place.
+
+The supervisor settles such attempts and runs no user code, so `on_failure`, `on_retry` and their
+signals are called here, after the settlement. It is best effort: when no process follows (the
+worker stops), only the record and the log tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from acked import errors, hooks
+from acked import message as messages
+from acked.app import Acked
+from acked.delivery import Event
+from acked.worker.execute import ExceptionInfo
+from acked.worker.wire import Aftermath
+
+logger = logging.getLogger("acked.worker")
+
+
+def run_aftermath(app: Acked, entries: list[Aftermath]) -> None:
+    """Run the hooks and signals of *entries*; nothing they raise goes further."""
+    for entry in entries:
+        try:
+            _run(app, entry)
+        except Exception:
+            logger.exception("hooks of task %s failed", entry.id)
+
+
+def _run(app: Acked, entry: Aftermath) -> None:
+    message = messages.decode(entry.body)
+    task = app.tasks.get(message.task)
+    if task is None:
+        return
+    args, kwargs = task.load_arguments(message)
+    error = _rebuild(entry)
+    info = ExceptionInfo(error)
+    named: dict[str, Any] = {"task_id": entry.id, "args": args, "kwargs": kwargs}
+    if entry.event == Event.FAIL:
+        hooks.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
+        if task.has_hooks:
+            task.on_failure(error, entry.id, args, kwargs, info)
+            task.after_return("FAILURE", error, entry.id, args, kwargs, info)
+    elif entry.event == Event.RETRY:
+        hooks.task_retry.send(task, request=None, reason=error, einfo=info)
+        if task.has_hooks:
+            task.on_retry(error, entry.id, args, kwargs, info)
+    elif entry.event == Event.REVOKE:
+        hooks.task_revoked.send(task, request=None, terminated=True, signum=9, expired=False)
+
+
+def _rebuild(entry: Aftermath) -> Exception:
+    kinds: dict[str, type[errors.TaskFailed]] = {
+        "WorkerLostError": errors.WorkerLostError,
+        "TimeLimitExceeded": errors.TimeLimitExceeded,
+    }
+    return kinds.get(entry.error_type, errors.TaskFailed)(entry.error_text)

@@ -1,0 +1,336 @@
+"""One attempt, as steps over one value: prepare, call, classify, tell, decide.
+
+No broker is touched here. A step that goes wrong for a reason of the task's becomes an outcome;
+what a hook or a signal receiver raises is logged and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from acked import hooks
+from acked import message as messages
+from acked.broker import Records
+from acked.delivery import Delivery, Event, Failure, Settlement
+from acked.errors import Ignore, MessageUnreadable, Reject, Retry
+from acked.failure import failure_of, text_of
+from acked.outcome import (
+    FailedByHand,
+    Outcome,
+    Raised,
+    Rejected,
+    RetryAsked,
+    Revoked,
+    Succeeded,
+    TaskPolicy,
+    TaskUnknown,
+    Unreadable,
+    decide,
+)
+from acked.record import Progress
+from acked.request import Request, current
+from acked.retry import retry_after
+from acked.task import Task
+
+logger = logging.getLogger("acked.task")
+
+DEFAULT_POLICY = TaskPolicy()
+
+
+class Attempt:
+    """A delivery that is ready to be called, and what came of it.
+
+    Args:
+        held: The delivery.
+        task: Its task.
+        request: What the task sees as `self.request`.
+        policy: The task's policy with the message's overrides.
+        args, kwargs: Converted arguments.
+    """
+
+    __slots__ = (
+        "_context", "args", "held", "kwargs", "outcome", "policy", "raised", "request",
+        "started", "task", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self, held: Delivery, task: Task[..., Any], request: Request, policy: TaskPolicy,
+        args: list[Any], kwargs: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.held = held
+        self.task = task
+        self.request = request
+        self.policy = policy
+        self.args = args
+        self.kwargs = kwargs
+        self.started = 0.0
+        self.value: Any = None
+        self.raised: BaseException | None = None
+        self.outcome: Outcome | None = None
+        self._context: Token[Request] | None = None
+
+    # -- the steps ------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Tell that it starts; from here on `self.request` is this attempt's."""
+        self.started = time.time()
+        self._context = current.set(self.request)
+        if hooks.task_prerun.receivers:
+            hooks.task_prerun.send(
+                self.task, task_id=self.held.id, task=self.task, args=self.args, kwargs=self.kwargs
+            )
+        if self.task.has_hooks:
+            self.guard(self.task.before_start, self.held.id, self.args, self.kwargs)
+
+    def call(self) -> Any:
+        """Call the function; for an `async def` task, its coroutine. What it raises is raised."""
+        return self.task.invoke(self.request, self.args, self.kwargs)
+
+    def returned(self, value: Any) -> None:
+        """The function returned *value*."""
+        self.value = value
+        request = self.request
+        if request.retry_asked is not None:
+            logger.warning("self.retry() was called and its Retry did not leave the task; retried")
+            self.outcome = request.retry_asked
+            return
+        try:
+            if self.task.wants_retry_for(value) and not self.policy.retry.exhausted(
+                self.held.retries, age=time.time() - self.held.sent
+            ):
+                self.outcome = RetryAsked(failure=Failure("RetryForResult", text_of(value)))
+                return
+            ignored = request.ignore_result
+            self.outcome = Succeeded(None if ignored else self.task.dump_result(value))
+        except Exception as error:
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """*error* left the function, or its return value could not be stored."""
+        self.raised = error
+        asked = self.request.retry_asked
+        if asked is not None:
+            # Nothing the body does after self.retry() changes that it retries.
+            if not isinstance(error, Retry):
+                logger.warning("self.retry() was followed by %s; retried", type(error).__name__)
+            self.outcome = asked
+        elif isinstance(error, Ignore):
+            self.outcome = _outcome_by_hand(self.request.own_state)
+        elif isinstance(error, Reject):
+            self.outcome = Rejected(text_of(error.reason), error.requeue)
+        else:
+            self.outcome = Raised(
+                failure_of(error),
+                retryable=self.task.covers(error),
+                asked_wait=_guarded(lambda: retry_after(error, time.time())),
+            )
+
+    def finish(self) -> Settlement:
+        """Decide, and tell the hooks and the signals what was decided."""
+        assert self.outcome is not None
+        self.request.flush_progress()
+        now = time.time()
+        settlement = decide(
+            self.held, self.outcome, self.policy, now=now, roll=random.random(),
+            started=self.started,
+        )  # fmt: skip
+        self.tell(settlement)
+        if self._context is not None:
+            with contextlib.suppress(ValueError):  # set in another context: the loop's own copy
+                current.reset(self._context)
+        return settlement
+
+    # -- hooks, in Celery's order -----------------------------------------------------------------
+
+    def tell(self, settlement: Settlement) -> None:
+        """Log, then run hooks and signals for what was decided. They watch; they never decide."""
+        event = settlement.event
+        log_end(self.task.name, self.held, settlement, expected=self.expected)
+        if self.task.has_hooks:
+            self._run_hooks(event)
+        self._send_signals(event, settlement)
+
+    @property
+    def expected(self) -> bool:
+        """Whether the exception is one the task listed in `throws`."""
+        return self.raised is not None and self.task.expects(self.raised)
+
+    def _run_hooks(self, event: Event) -> None:
+        task, task_id, args, kwargs = self.task, self.held.id, self.args, self.kwargs
+        if event is Event.SUCCEED:
+            self.guard(task.on_success, self.value, task_id, args, kwargs)
+            self.guard(task.after_return, "SUCCESS", self.value, task_id, args, kwargs, None)
+        elif event is Event.RETRY:
+            info = ExceptionInfo(self.raised)
+            self.guard(task.on_retry, self._cause(), task_id, args, kwargs, info)
+        elif event is Event.FAIL:
+            info = ExceptionInfo(self.raised)
+            self.guard(task.on_failure, self.raised, task_id, args, kwargs, info)
+            self.guard(task.after_return, "FAILURE", self.raised, task_id, args, kwargs, info)
+
+    def _send_signals(self, event: Event, settlement: Settlement) -> None:
+        task, task_id = self.task, self.held.id
+        if event is Event.SUCCEED and hooks.task_success.receivers:
+            hooks.task_success.send(task, result=self.value)
+        elif event is Event.RETRY and hooks.task_retry.receivers:
+            hooks.task_retry.send(
+                task, request=self.request, reason=self._cause(), einfo=ExceptionInfo(self.raised)
+            )
+        elif event is Event.FAIL and hooks.task_failure.receivers:
+            hooks.task_failure.send(
+                task, task_id=task_id, exception=self.raised, args=self.args, kwargs=self.kwargs,
+                traceback=self.raised.__traceback__ if self.raised else None,
+                einfo=ExceptionInfo(self.raised),
+            )  # fmt: skip
+        elif isinstance(self.outcome, Rejected) and hooks.task_rejected.receivers:
+            hooks.task_rejected.send(task, message=self.request.message, exc=self.raised)
+        if hooks.task_postrun.receivers:
+            state = {Event.SUCCEED: "SUCCESS", Event.RETRY: "RETRY", Event.FAIL: "FAILURE"}
+            hooks.task_postrun.send(
+                task, task_id=task_id, task=task, args=self.args, kwargs=self.kwargs,
+                retval=self.value if self.raised is None else self.raised,
+                state=state.get(event, "RETRY"),
+            )  # fmt: skip
+
+    def _cause(self) -> BaseException | None:
+        """The exception a retry was asked for, as `on_retry` gets it."""
+        if isinstance(self.raised, Retry):
+            return self.raised.exc or self.raised
+        return self.raised
+
+    def guard(self, hook: Callable[..., Any], *args: Any) -> None:
+        """Run a hook; what it raises is logged, since the work itself is done."""
+        try:
+            hook(*args)
+        except Exception as error:
+            logger.exception("%s of %s failed", getattr(hook, "__name__", hook), self.task.name)
+            if hooks.task_internal_error.receivers:
+                hooks.task_internal_error.send(
+                    self.task, task_id=self.held.id, args=self.args, kwargs=self.kwargs,
+                    request=self.request, exception=error,
+                )  # fmt: skip
+
+
+class ExceptionInfo:
+    """What hooks get as `einfo`: `exception`, `traceback` (text), `tb`, as in Celery."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.exception = error
+        self.type = type(error)
+        self.tb: TracebackType | None = error.__traceback__ if error else None
+
+    @property
+    def traceback(self) -> str:
+        return failure_of(self.exception).traceback if self.exception else ""
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+# -- prepare ----------------------------------------------------------------------------------------
+
+
+def prepare(
+    held: Delivery, tasks: Mapping[str, Task[..., Any]], records: Records, consumer: str
+) -> Attempt | Settlement:
+    """The attempt for *held*, or its settlement where it cannot or must not start.
+
+    Args:
+        held: A delivery of *consumer*, this process.
+        tasks: What is registered, by name.
+        records: Where the task's progress and checkpoints go.
+    """
+    now = time.time()
+    policy = DEFAULT_POLICY
+    try:
+        message = messages.decode(held.body)
+        task = tasks.get(message.task)
+        if task is None:
+            return _refuse(held, TaskUnknown(message.task), policy, now, message.task)
+        policy = task.policy_for(message)
+        if message.expires is not None and now > message.expires:
+            return _refuse(held, Revoked("expired"), policy, now, message.task)
+        args, kwargs = task.load_arguments(message)
+    except MessageUnreadable as error:
+        return _refuse(held, Unreadable(text_of(error)), policy, now, "?")
+    except Exception as error:  # the arguments do not fit the function or its annotations
+        return _refuse(held, Raised(failure_of(error)), policy, now, message.task)
+    request = Request(
+        message=message, delivery=held, policy=policy, records=records, args=args, kwargs=kwargs,
+        hostname=consumer,
+    )  # fmt: skip
+    return Attempt(held, task, request, policy, args, kwargs)
+
+
+def _refuse(
+    held: Delivery, outcome: Outcome, policy: TaskPolicy, now: float, name: str
+) -> Settlement:
+    settlement = decide(held, outcome, policy, now=now, roll=0.0)
+    log_end(name, held, settlement)
+    if isinstance(outcome, Revoked) and hooks.task_revoked.receivers:
+        hooks.task_revoked.send(name, request=held, terminated=False, signum=None, expired=True)
+    elif isinstance(outcome, TaskUnknown) and hooks.task_unknown.receivers:
+        hooks.task_unknown.send(name, name=name, id=held.id, message=held.body, exc=None)
+    return settlement
+
+
+def log_end(name: str, held: Delivery, settlement: Settlement, *, expected: bool = False) -> None:
+    """One line for the end of an attempt: the same facts the record keeps."""
+    event, reason = settlement.event, settlement.reason
+    level = _level(settlement, expected)
+    if not logger.isEnabledFor(level):
+        return
+    extra = {"task_id": held.id, "task_name": name}
+    if event is Event.SUCCEED:
+        took = settlement.at - (settlement.started or settlement.at)
+        logger.log(level, "succeeded in %.3f s", took, extra=extra)
+    elif event is Event.RETRY:
+        wait = max(0.0, (settlement.not_before or settlement.at) - settlement.at)
+        logger.log(level, "attempt %d: %s; again in %.1f s", held.attempt, reason, wait, extra=extra)
+    elif event is Event.FAIL:
+        if settlement.failure is not None and not expected:
+            extra["acked_traceback"] = settlement.failure.traceback
+        logger.log(level, "attempt %d failed: %s", held.attempt, reason, extra=extra)
+    else:
+        logger.log(level, "attempt %d, %s: %s", held.attempt, event.value, reason, extra=extra)
+
+
+def _level(settlement: Settlement, expected: bool) -> int:
+    match settlement.event:
+        case Event.FAIL if not expected:
+            return logging.ERROR
+        case Event.RELEASE | Event.POSTPONE:
+            return logging.WARNING
+        case _:
+            return logging.INFO
+
+
+def _outcome_by_hand(own: Progress | None) -> Outcome:
+    if own is not None and own.state == "FAILURE":
+        return FailedByHand("set by update_state", _json(own.meta))
+    if own is not None and own.state == "REVOKED":
+        return Revoked("set by update_state")
+    if own is not None and own.state == "SUCCESS":
+        return Succeeded(_json(own.meta), "set by update_state")
+    return Succeeded(None, "ignored")
+
+
+def _json(value: Any) -> bytes | None:
+    return None if value is None else msgspec.json.encode(value)
+
+
+def _guarded(read: Callable[[], float | None]) -> float | None:
+    """Reading attributes of a foreign exception may run anything."""
+    try:
+        return read()
+    except Exception:
+        return None

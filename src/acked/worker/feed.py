@@ -1,0 +1,160 @@
+"""The feed of one process: claims ahead, settles in batches, loses nothing in between.
+
+Claiming and settling share one broker write (`turn`). How far ahead it claims is the pace's
+business: as many tasks as the process will start in a few tens of milliseconds, so hundreds of
+no-ops and a single long task. A settlement that is not yet written is in the journal, where it
+survives the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from acked.broker import Broker
+from acked.delivery import Delivery, Settlement
+from acked.errors import BrokerError
+from acked.worker.presence import Section, journal_entry
+
+logger = logging.getLogger("acked.worker")
+
+AHEAD = 0.025
+"""Seconds of work a process claims ahead."""
+
+MAX_AHEAD = 256
+FLUSH_AFTER = 0.005
+"""Seconds a settlement may wait for company."""
+
+RETRY_WRITE = (0.05, 1.0)
+"""Shortest and longest pause in seconds between tries while the broker refuses writes."""
+
+
+class Pace:
+    """How long a delivery keeps the process, lately, and so how many to claim at once."""
+
+    def __init__(self) -> None:
+        self._average = AHEAD / 8
+
+    def note(self, seconds: float) -> None:
+        """One delivery took *seconds* of the process."""
+        # Slower at once, faster step by step: claiming too far ahead makes tasks wait.
+        share = 0.5 if seconds > self._average else 0.05
+        self._average += (seconds - self._average) * share
+
+    @property
+    def depth(self) -> int:
+        return max(1, min(MAX_AHEAD, int(AHEAD / max(self._average, 1e-9))))
+
+
+class Feed:
+    """What one process holds: deliveries not yet started, settlements not yet written.
+
+    `turn` and `flush` are called by the main thread and by the watcher; `done` by any thread.
+    """
+
+    def __init__(
+        self, broker: Broker, consumer: str, queues: Sequence[str], section: Section
+    ) -> None:
+        self.broker = broker
+        self.consumer = consumer
+        self.queues = tuple(queues)
+        self.local: deque[Delivery] = deque()
+        self.settled = 0
+        self._section = section
+        self._pending: list[Settlement] = []
+        self._entries: list[bytes] = []
+        self._oldest = 0.0
+        self._changing = threading.Lock()
+        self._writing = threading.Lock()
+
+    def next(self) -> Delivery | None:
+        """A delivery to start, if one is at hand."""
+        try:
+            return self.local.popleft()
+        except IndexError:
+            return None
+
+    def done(self, settlement: Settlement) -> None:
+        """An attempt ended; written soon, and safe in the journal until then."""
+        entry = journal_entry(settlement)
+        with self._changing:
+            if not self._pending:
+                self._oldest = time.monotonic()
+            self._pending.append(settlement)
+            self._entries.append(entry)
+            fits = self._section.append(entry)
+            self.settled += 1
+        if not fits:
+            self.flush()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a settlement has waited long enough."""
+        return bool(self._pending) and now - self._oldest >= FLUSH_AFTER
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is unstarted or unwritten."""
+        return bool(self._pending or self.local)
+
+    def turn(self, limit: int) -> list[Delivery]:
+        """Write what is settled and claim up to *limit*, in one step.
+
+        Raises:
+            BrokerError: Nothing was written; everything is still held.
+        """
+        with self._writing:
+            batch, count = self._take()
+            claim = self.broker.claim(self.consumer, self.queues, limit, settlements=batch)
+            self._written(count)
+        self._report(claim.refused)
+        return claim.deliveries
+
+    def flush(self) -> None:
+        """Write what is settled; keeps trying while the broker refuses."""
+        pause = RETRY_WRITE[0]
+        while True:
+            try:
+                with self._writing:
+                    batch, count = self._take()
+                    if not batch:
+                        return
+                    refused = self.broker.settle(batch)
+                    self._written(count)
+                self._report(refused)
+                return
+            except BrokerError as error:
+                logger.error("cannot settle, trying again in %.2f s: %s", pause, error)
+                time.sleep(pause)
+                pause = min(pause * 2, RETRY_WRITE[1])
+
+    def give_back(self) -> int:
+        """Release every delivery that is not started; how many."""
+        count, now = 0, time.time()
+        while (held := self.next()) is not None:
+            self.done(Settlement.unstarted(held, at=now))
+            count += 1
+        self.settled -= count
+        return count
+
+    def _take(self) -> tuple[list[Settlement], int]:
+        with self._changing:
+            return list(self._pending), len(self._pending)
+
+    def _written(self, count: int) -> None:
+        if not count:
+            return
+        with self._changing:
+            del self._pending[:count]
+            del self._entries[:count]
+            self._oldest = time.monotonic()
+            self._section.rewrite(self._entries)
+
+    def _report(self, refused: Sequence[Settlement]) -> None:
+        for settlement in refused:
+            logger.warning(
+                "lease lost: %s of task %s was refused, another worker has it",
+                settlement.event.value, settlement.id,
+            )  # fmt: skip

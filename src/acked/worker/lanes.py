@@ -1,0 +1,213 @@
+"""Where attempts run beside the main thread: an event loop for `async def` tasks, and threads.
+
+Both have a fixed number of places; each place is a slot of the process's section. `submit` is
+called by the feeding thread after it has taken a place; what ends is told through `ended`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from acked import shield
+from acked.delivery import Settlement
+from acked.errors import SoftTimeLimitExceeded
+from acked.outcome import Revoked
+from acked.worker.execute import Attempt
+from acked.worker.limits import raise_in_thread, with_soft_limit
+from acked.worker.presence import Section
+
+logger = logging.getLogger("acked.worker")
+
+
+class Ended(Protocol):
+    """Told when an attempt in a lane has ended."""
+
+    def __call__(self, settlement: Settlement) -> None: ...
+
+
+class Places:
+    """The slots of a lane: which are free, and a way to wait for one."""
+
+    def __init__(self, slots: range) -> None:
+        self._free = list(reversed(slots))
+        self._total = len(slots)
+        self._changed = threading.Condition()
+
+    def take(self, timeout: float | None = None) -> int | None:
+        """A free slot; waits up to *timeout* seconds for one."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._free, timeout):
+                return None
+            return self._free.pop()
+
+    def give(self, slot: int) -> None:
+        with self._changed:
+            self._free.append(slot)
+            self._changed.notify_all()
+
+    def wait_all_free(self, timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._free) == self._total, timeout)
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    @property
+    def busy(self) -> int:
+        return self._total - len(self._free)
+
+
+def enter(section: Section, slot: int, attempt: Attempt) -> None:
+    """Say in the presence file that *attempt* runs, and until when it may."""
+    limit = attempt.policy.time_limit or 0.0
+    section.begin(
+        slot, attempt.held.token, time.time(), time.monotonic() + limit if limit else 0.0, limit
+    )
+
+
+class CoroutineLane:
+    """`async def` tasks, many at once, on one event loop in its own thread."""
+
+    def __init__(self, section: Section, slots: range, ended: Ended) -> None:
+        self.places = Places(slots)
+        self._section = section
+        self._ended = ended
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="acked-loop", daemon=True)
+        self._thread.start()
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def submit(self, attempt: Attempt, slot: int) -> None:
+        self._loop.call_soon_threadsafe(self._start, attempt, slot)
+
+    def _start(self, attempt: Attempt, slot: int) -> None:
+        task = self._loop.create_task(self._run(attempt, slot), name=f"acked {attempt.held.id}")
+        self._running[slot] = task
+
+    async def _run(self, attempt: Attempt, slot: int) -> None:
+        enter(self._section, slot, attempt)
+        attempt.begin()
+        soft = attempt.policy.soft_time_limit
+        struck = False
+        alarm: asyncio.TimerHandle | None = None
+
+        def strike() -> None:
+            nonlocal struck
+            struck = True
+            self._running[slot].cancel()
+
+        def passed() -> bool:
+            nonlocal struck
+            was, struck = struck, False
+            return was
+
+        if soft:
+            alarm = self._loop.call_later(soft, strike)
+        try:
+            coroutine = attempt.call()
+            attempt.returned(
+                await (with_soft_limit(coroutine, passed) if soft else coroutine)
+            )
+        except asyncio.CancelledError as error:
+            if self._section.ordered(slot):
+                attempt.raised, attempt.outcome = error, Revoked("terminated")
+            else:
+                attempt.failed(error)
+        except BaseException as error:
+            attempt.failed(error)
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        self._leave(attempt, slot)
+
+    def _leave(self, attempt: Attempt, slot: int) -> None:
+        try:
+            self._ended(attempt.finish())
+        finally:
+            self._section.end(slot)
+            del self._running[slot]
+            self.places.give(slot)
+
+    def tick(self, now: float) -> None:
+        """Cancel what the supervisor ordered to be cancelled."""
+        for slot, task in list(self._running.items()):
+            if self._section.ordered(slot):
+                self._loop.call_soon_threadsafe(task.cancel)
+
+
+class ThreadLane:
+    """Synchronous tasks in a pool of threads (``--threads``)."""
+
+    def __init__(self, section: Section, slots: range, ended: Ended) -> None:
+        self.places = Places(slots)
+        self._section = section
+        self._ended = ended
+        self._work: queue.SimpleQueue[tuple[Attempt, int]] = queue.SimpleQueue()
+        self._alarms: dict[int, tuple[float, Attempt]] = {}
+        self._arming = threading.Lock()
+        for number in range(len(slots)):
+            threading.Thread(target=self._serve, name=f"acked-task-{number}", daemon=True).start()
+
+    def submit(self, attempt: Attempt, slot: int) -> None:
+        self._work.put((attempt, slot))
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self._run(*self._work.get())
+            except SoftTimeLimitExceeded:
+                # Raised in the instant in which its task ended; that task is settled.
+                continue
+
+    def _run(self, attempt: Attempt, slot: int) -> None:
+        thread = threading.get_ident()
+        enter(self._section, slot, attempt)
+        try:
+            attempt.begin()
+            soft = attempt.policy.soft_time_limit
+            try:
+                if soft:
+                    with self._arming:
+                        self._alarms[thread] = (time.monotonic() + soft, attempt)
+                try:
+                    value = attempt.call()
+                finally:
+                    self._disarm(thread, attempt)
+            except BaseException as error:
+                attempt.failed(error)
+            else:
+                attempt.returned(value)
+            self._ended(attempt.finish())
+        finally:
+            self._section.end(slot)
+            self.places.give(slot)
+
+    def _disarm(self, thread: int, attempt: Attempt) -> None:
+        with self._arming:
+            self._alarms.pop(thread, None)
+        shield.forget(thread)
+
+    def tick(self, now: float) -> None:
+        """Raise the soft limit in threads that have passed it."""
+        if not self._alarms:
+            return
+        with self._arming:
+            for thread, (at, _attempt) in list(self._alarms.items()):
+                if now >= at:
+                    del self._alarms[thread]
+                    raise_in_thread(thread)
+
+
+Lane = CoroutineLane | ThreadLane
+Submit = Callable[[Attempt, int], Any]

@@ -1,0 +1,281 @@
+"""The presence file: what a worker is running, in memory that outlives it.
+
+Each worker keeps one file in the broker's `presence_dir`, mapped into its supervisor and all its
+processes, and locked (``flock``) as long as any of them lives: the kernel drops the lock with the
+last of them. So whoever gets the lock knows that the worker is dead, at once and for certain, and
+reads from the file what it was doing. Writing to it is a store to memory: no system call per task.
+
+Layout, native byte order, one page of header and then one section per process::
+
+    header    JSON, padded with NUL: format, worker, pid, sections, slots, journal
+    section   u64 flags · u64 journal head · slots · two journal halves
+    slot      u64 token · f64 started (wall) · f64 deadline (steady; 0 none) · f64 limit · u64 order
+
+A slot says that a task is running; its token is written last at the start and cleared first at
+the end. The *journal* holds settlements that are not yet in the broker: a task that finished is
+not run again because its process was killed before the next write. One half is live; `rewrite`
+fills the other and flips with one store of the head, so that a kill in between loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from acked.delivery import Settlement
+
+SUFFIX = ".presence"
+FORMAT = 1
+HEADER = 4096
+SLOT_WORDS = 5
+SECTION_WORDS = 2
+JOURNAL_HALF = 512 * 1024
+CANCEL = 1
+"""The order in a slot that asks the process to cancel the task there."""
+
+DRAINED = 1
+"""Section flag: the process left since there was nothing to do (``--burst``)."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Settlement)
+
+
+class Running(msgspec.Struct, frozen=True):
+    """One occupied slot."""
+
+    slot: int
+    token: int
+    started: float
+    deadline: float
+    limit: float
+
+
+class Section:
+    """The part of the file that belongs to one process: its slots and its journal."""
+
+    def __init__(self, memory: memoryview, slots: int) -> None:
+        self.slots = slots
+        words = SECTION_WORDS + slots * SLOT_WORDS
+        self._integers = memory[: words * 8].cast("Q")
+        self._floats = memory[: words * 8].cast("d")
+        start = words * 8
+        self._halves = (
+            memory[start : start + JOURNAL_HALF],
+            memory[start + JOURNAL_HALF : start + 2 * JOURNAL_HALF],
+        )
+
+    @staticmethod
+    def size(slots: int) -> int:
+        exact = (SECTION_WORDS + slots * SLOT_WORDS) * 8 + 2 * JOURNAL_HALF
+        return -(-exact // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    # -- slots: written by the process, read by the supervisor --------------------------------
+
+    def begin(self, slot: int, token: int, started: float, deadline: float, limit: float) -> None:
+        """A task starts in *slot*."""
+        at = SECTION_WORDS + slot * SLOT_WORDS
+        floats = self._floats
+        floats[at + 1] = started
+        floats[at + 2] = deadline
+        floats[at + 3] = limit
+        self._integers[at + 4] = 0
+        self._integers[at] = token
+
+    def end(self, slot: int) -> None:
+        """The task in *slot* has ended."""
+        self._integers[SECTION_WORDS + slot * SLOT_WORDS] = 0
+
+    def running(self) -> list[Running]:
+        """The occupied slots."""
+        found = []
+        for slot in range(self.slots):
+            at = SECTION_WORDS + slot * SLOT_WORDS
+            token = self._integers[at]
+            if token:
+                entry = Running(
+                    slot, token, self._floats[at + 1], self._floats[at + 2], self._floats[at + 3]
+                )
+                if self._integers[at] == token:
+                    found.append(entry)
+        return found
+
+    def order(self, slot: int, token: int) -> None:
+        """Ask the process to cancel *token* in *slot*."""
+        at = SECTION_WORDS + slot * SLOT_WORDS
+        if self._integers[at] == token:
+            self._integers[at + 4] = CANCEL
+
+    def ordered(self, slot: int) -> bool:
+        """Whether the supervisor asked to cancel what runs in *slot*."""
+        return self._integers[SECTION_WORDS + slot * SLOT_WORDS + 4] == CANCEL
+
+    # -- flags ----------------------------------------------------------------------------------
+
+    @property
+    def drained(self) -> bool:
+        return bool(self._integers[0] & DRAINED)
+
+    def mark_drained(self) -> None:
+        self._integers[0] = DRAINED
+
+    # -- journal --------------------------------------------------------------------------------
+
+    def append(self, entry: bytes) -> bool:
+        """Add an entry of `journal_entry`; False when it does not fit."""
+        head = self._integers[1]
+        half, length = head & 1, head >> 1
+        end = length + len(entry)
+        if end > JOURNAL_HALF:
+            return False
+        self._halves[half][length:end] = entry
+        self._integers[1] = end << 1 | half
+        return True
+
+    def rewrite(self, entries: Iterable[bytes]) -> None:
+        """Replace the journal by *entries*, as far as they fit."""
+        half = 1 - (self._integers[1] & 1)
+        length = 0
+        for entry in entries:
+            if length + len(entry) > JOURNAL_HALF:
+                break
+            self._halves[half][length : length + len(entry)] = entry
+            length += len(entry)
+        self._integers[1] = length << 1 | half
+
+    def journal(self) -> list[Settlement]:
+        """The settlements in the journal; what a power loss tore is left out."""
+        head = self._integers[1]
+        half, length = head & 1, min(head >> 1, JOURNAL_HALF)
+        memory, found, at = self._halves[half], [], 0
+        while at + 8 <= length:
+            size = int.from_bytes(memory[at : at + 4], "little")
+            check = int.from_bytes(memory[at + 4 : at + 8], "little")
+            entry = bytes(memory[at + 8 : at + 8 + size])
+            if len(entry) != size or zlib.crc32(entry) != check:
+                break
+            with contextlib.suppress(msgspec.MsgspecError):
+                found.append(_decoder.decode(entry))
+            at += 8 + size
+        return found
+
+    def clear(self) -> None:
+        """Make the section ready for a new process."""
+        for slot in range(self.slots):
+            self.end(slot)
+        self._integers[0] = 0
+        self._integers[1] = 0
+
+    def release(self) -> None:
+        """Let go of the mapped memory."""
+        for view in (self._integers, self._floats, *self._halves):
+            view.release()
+
+
+def journal_entry(settlement: Settlement) -> bytes:
+    """*settlement* in the journal's form."""
+    entry = _encoder.encode(settlement)
+    return (
+        len(entry).to_bytes(4, "little") + zlib.crc32(entry).to_bytes(4, "little") + entry
+    )
+
+
+class Presence:
+    """A mapped presence file."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        header = json.loads(os.pread(descriptor, HEADER, 0).rstrip(b"\0"))
+        if header.get("format") != FORMAT:
+            raise ValueError(f"presence file {path} has format {header.get('format')!r}")
+        self.worker: str = header["worker"]
+        self._map = mmap.mmap(descriptor, 0)
+        self._memory = memoryview(self._map)
+        size = Section.size(header["slots"])
+        self.sections = [
+            Section(self._memory[at : at + size], header["slots"])
+            for at in range(HEADER, HEADER + header["sections"] * size, size)
+        ]
+
+    @classmethod
+    def create(cls, directory: Path, worker: str, *, sections: int, slots: int) -> Presence:
+        """Make and lock the file of a worker that starts."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / f"{worker}{SUFFIX}"
+        # Made under another name and locked before it appears, so that nobody finds it unlocked.
+        draft = directory / f".{worker}{SUFFIX}"
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        header = {
+            "format": FORMAT, "worker": worker, "pid": os.getpid(),
+            "sections": sections, "slots": slots,
+        }  # fmt: skip
+        os.ftruncate(descriptor, HEADER + sections * Section.size(slots))
+        os.pwrite(descriptor, json.dumps(header).encode().ljust(HEADER, b"\0"), 0)
+        os.rename(draft, path)
+        return cls(path, descriptor)
+
+    def close(self) -> None:
+        """Unmap and close; the lock goes with the last process that has it."""
+        for section in self.sections:
+            section.release()
+        self._memory.release()
+        self._map.close()
+        os.close(self.descriptor)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)
+
+
+def read(directory: Path, worker: str) -> Presence | None:
+    """The presence of a worker that may be alive, to look at; None where there is no such file."""
+    path = directory / f"{worker}{SUFFIX}"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return Presence(path, descriptor)
+    except (OSError, ValueError, KeyError):
+        os.close(descriptor)
+        return None
+
+
+def dead(directory: Path, *, known: str) -> Iterator[Presence]:
+    """Presence files of workers that are dead, each locked by us until it is closed.
+
+    Args:
+        known: This worker's own name, left out.
+    """
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        if not name.endswith(SUFFIX) or name.startswith(".") or name == known + SUFFIX:
+            continue
+        path = directory / name
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another worker may have recovered and removed it between our open and our lock.
+            if os.fstat(descriptor).st_nlink == 0:
+                raise BlockingIOError
+            yield Presence(path, descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+        except (OSError, ValueError, KeyError):
+            # Not a presence file of this format: its worker's lease will speak for it.
+            os.close(descriptor)

@@ -1,0 +1,315 @@
+"""One task process: its main thread feeds and runs synchronous tasks, a watcher sees to the rest.
+
+The main thread claims, runs one task after the other and settles in batches, with no hand-over
+between threads: a no-op costs a few microseconds. While a task keeps the main thread, the *watcher*
+does what cannot wait: it writes settlements that are due, gives back deliveries that would wait
+behind a long task, feeds the coroutine lane, and strikes soft limits in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import threading
+import time
+import types
+
+from acked import hooks
+from acked.app import Acked
+from acked.delivery import Delivery, Settlement
+from acked.errors import BrokerError
+from acked.supervision import must_run_alone
+from acked.worker import limits
+from acked.worker.execute import Attempt, prepare
+from acked.worker.feed import Feed, Pace
+from acked.worker.lanes import CoroutineLane, Lane, ThreadLane, enter
+from acked.worker.options import WorkerOptions
+from acked.worker.presence import Section
+
+logger = logging.getLogger("acked.worker")
+
+POLL = 1.0
+"""Longest sleep in seconds of an idle process: the net under the wake-ups."""
+
+TICK = 0.005
+LANE_TICK = 0.05
+STUCK_AFTER = 0.025
+"""Seconds a task may keep the main thread before what is claimed behind it goes back."""
+
+MEMORY_EVERY = 0.5
+BROKER_PAUSE = 0.5
+
+
+class TaskProcess:
+    """Runs tasks of *app* until it is told to stop, has run enough, or (burst) finds none.
+
+    Args:
+        app: The application, imported before the fork.
+        section: This process's part of the presence file.
+        consumer: Its name, ``worker/index``.
+        options: The worker's.
+        supervisor: Process id that must stay our ancestor's; nothing is claimed without it.
+    """
+
+    def __init__(
+        self, app: Acked, section: Section, consumer: str, options: WorkerOptions
+    ) -> None:
+        self._app = app
+        self._broker = app.broker
+        self._section = section
+        self._consumer = consumer
+        self._options = options
+        self._feed = Feed(self._broker, consumer, options.queues, section)
+        self._pace = Pace()
+        self._alarm = limits.Alarm()
+        self._stopping = False
+        self._recycle = False
+        self._busy_since = 0.0
+        self._waiting = False
+        self._handed_back = False
+        self._watch = threading.Event()
+        self._memory_checked = 0.0
+        # Slots: 0 is the main thread's, then the coroutines', then the threads'.
+        coroutines = options.coroutines if any(t.is_async for t in app.tasks.values()) else 0
+        self._coroutines = (
+            CoroutineLane(section, range(1, 1 + coroutines), self._ended) if coroutines else None
+        )
+        first = 1 + coroutines
+        self._threads = (
+            ThreadLane(section, range(first, first + options.threads), self._ended)
+            if options.threads
+            else None
+        )
+        self._lanes: list[Lane] = [
+            lane for lane in (self._coroutines, self._threads) if lane is not None
+        ]
+
+    # -- the main thread --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until the end; everything is settled or given back when it returns."""
+        signal.signal(signal.SIGTERM, self._on_stop)
+        self._alarm.install()
+        threading.Thread(target=self._watch_loop, name="acked-watcher", daemon=True).start()
+        hooks.worker_process_init.send(self._consumer)
+        pause = 0.0
+        while not self._stopping:
+            held = self._feed.next()
+            if held is not None:
+                self._start(held)
+                continue
+            try:
+                pause = 0.0 if self._refill() else pause
+            except BrokerError as error:
+                # What is settled stays in the journal; the next turn writes it.
+                logger.error("cannot reach the broker: %s", error)
+                pause = min(2.0, pause + BROKER_PAUSE)
+                time.sleep(pause)
+        self._feed.give_back()
+        for lane in self._lanes:
+            while not lane.places.wait_all_free(POLL):
+                pass
+        self._feed.flush()
+        hooks.worker_process_shutdown.send(self._consumer, pid=os.getpid(), exitcode=0)
+
+    def _refill(self) -> bool:
+        """Claim more, or sleep until there may be something; True when something was claimed."""
+        self._handed_back = False
+        if self._worn_out():
+            self._stopping = True
+            return False
+        lanes_full = bool(self._lanes) and all(lane.places.free == 0 for lane in self._lanes)
+        if lanes_full and self._threads is not None:
+            self._feed.flush()
+            slot = self._lanes[0].places.take(POLL)
+            if slot is not None:
+                self._lanes[0].places.give(slot)
+            return False
+        claimed = self._feed.turn(self._depth())
+        if claimed:
+            self._feed.local.extend(claimed)
+            self._rouse_watcher()
+            return True
+        if self._options.burst and not any(lane.places.busy for lane in self._lanes):
+            self._section.mark_drained()
+            self._stopping = True
+            return False
+        if not self._stopping:
+            self._waiting = True
+            self._broker.wait(self._options.queues, POLL)
+            self._waiting = False
+        return False
+
+    def _depth(self) -> int:
+        depth = self._pace.depth
+        if self._threads is not None:
+            depth = min(depth, max(1, self._threads.places.free))
+        left = self._options.max_tasks_per_child
+        if left is not None:
+            depth = max(1, min(depth, left - self._feed.settled))
+        return depth
+
+    def _start(self, held: Delivery) -> None:
+        began = time.monotonic()
+        self._busy_since = began
+        alone = bool(self._lanes) and must_run_alone(held)
+        if alone:
+            self._wait_for_lanes()
+        ready = self._prepare(held)
+        if isinstance(ready, Settlement):
+            self._feed.done(ready)
+        elif ready.task.is_async and self._coroutines is not None:
+            self._submit(self._coroutines, ready)
+        elif self._threads is not None:
+            self._submit(self._threads, ready)
+        else:
+            self._run_here(ready)
+        if alone:
+            self._wait_for_lanes()
+        self._busy_since = 0.0
+        now = time.monotonic()
+        self._pace.note(now - began)
+        if self._feed.overdue(now) and self._feed.local:
+            self._feed.flush()
+
+    def _run_here(self, attempt: Attempt) -> None:
+        section = self._section
+        enter(section, 0, attempt)
+        attempt.begin()
+        soft = attempt.policy.soft_time_limit
+        try:
+            if soft:
+                self._alarm.start(soft)
+            try:
+                value = attempt.call()
+            finally:
+                if soft:
+                    self._alarm.stop()
+        except BaseException as error:
+            attempt.failed(error)
+            if isinstance(error, MemoryError):
+                self._recycle = True
+        else:
+            attempt.returned(value)
+        self._feed.done(attempt.finish())
+        section.end(0)
+
+    def _submit(self, lane: Lane, attempt: Attempt) -> None:
+        while (slot := lane.places.take(POLL)) is None:
+            if self._stopping:
+                self._feed.done(Settlement.unstarted(attempt.held, at=time.time()))
+                return
+        self._rouse_watcher()
+        lane.submit(attempt, slot)
+
+    def _wait_for_lanes(self) -> None:
+        for lane in self._lanes:
+            while not lane.places.wait_all_free(POLL) and not self._stopping:
+                pass
+
+    def _prepare(self, held: Delivery) -> Attempt | Settlement:
+        return prepare(held, self._app.tasks, self._app.records, self._consumer)
+
+    def _worn_out(self) -> bool:
+        """Whether this process has run enough and is to be replaced."""
+        limit = self._options.max_tasks_per_child
+        if self._recycle or (limit is not None and self._feed.settled >= limit):
+            return True
+        most = self._options.max_memory_per_child
+        now = time.monotonic()
+        if most is None or now - self._memory_checked < MEMORY_EVERY:
+            return False
+        self._memory_checked = now
+        return resident_kib() > most
+
+    def _on_stop(self, number: int, frame: types.FrameType | None) -> None:
+        self._stopping = True
+        self._broker.interrupt()
+
+    # -- lanes and the watcher --------------------------------------------------------------------
+
+    def _ended(self, settlement: Settlement) -> None:
+        self._feed.done(settlement)
+        self._rouse_watcher()
+        if self._waiting:
+            # A place is free; what the main thread could not take before may be there.
+            self._broker.interrupt()
+
+    def _rouse_watcher(self) -> None:
+        if not self._watch.is_set():
+            self._watch.set()
+
+    def _watch_loop(self) -> None:
+        lanes_ticked = 0.0
+        while True:
+            if not self._needs_watching():
+                self._watch.clear()
+                if not self._needs_watching():
+                    self._watch.wait(POLL)
+            time.sleep(TICK)
+            now = time.monotonic()
+            try:
+                if self._feed.overdue(now) and self._main_is_away(now):
+                    self._feed.flush()
+                if self._main_is_stuck(now) and self._feed.give_back():
+                    self._feed.flush()
+                if now - lanes_ticked >= LANE_TICK:
+                    lanes_ticked = now
+                    self._tick_lanes(now)
+            except BrokerError as error:
+                logger.error("cannot reach the broker: %s", error)
+                time.sleep(BROKER_PAUSE)
+
+    def _needs_watching(self) -> bool:
+        return self._feed.holds or any(lane.places.busy for lane in self._lanes)
+
+    def _main_is_away(self, now: float) -> bool:
+        return self._waiting or (self._busy_since != 0.0 and now - self._busy_since >= TICK)
+
+    def _main_is_stuck(self, now: float) -> bool:
+        if self._stopping:
+            return True
+        return self._busy_since != 0.0 and now - self._busy_since >= STUCK_AFTER
+
+    def _tick_lanes(self, now: float) -> None:
+        for lane in self._lanes:
+            lane.tick(now)
+        coroutines = self._coroutines
+        if coroutines is None or self._handed_back or self._stopping:
+            return
+        if self._main_is_stuck(now) and self._threads is None and coroutines.places.free:
+            self._feed_coroutines(coroutines)
+
+    def _feed_coroutines(self, lane: CoroutineLane) -> None:
+        """Claim for the coroutine lane while a synchronous task keeps the main thread."""
+        for held in self._feed.turn(min(self._pace.depth + 8, lane.places.free)):
+            ready = None if must_run_alone(held) else self._prepare(held)
+            slot = None
+            if isinstance(ready, Settlement):
+                self._feed.done(ready)
+                continue
+            if ready is not None and ready.task.is_async:
+                slot = lane.places.take(0)
+            if ready is None or slot is None:
+                # It needs the main thread: another process may have one free. Nothing more is
+                # claimed here until this one's is, or the same delivery would go to and fro.
+                self._handed_back = True
+                self._feed.done(Settlement.unstarted(held, at=time.time()))
+            else:
+                lane.submit(ready, slot)
+
+
+def resident_kib() -> int:
+    """Resident memory of this process in KiB."""
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * (os.sysconf("SC_PAGESIZE") // 1024)
+    return 0
+
+
+def main(app: Acked, section: Section, consumer: str, options: WorkerOptions) -> None:
+    """The life of a task process, after its fork."""
+    gc.enable()
+    TaskProcess(app, section, consumer, options).run()

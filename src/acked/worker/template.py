@@ -1,0 +1,246 @@
+"""The fork server: imports the application once, and forks task processes off on demand.
+
+It is a process of its own, so that the supervisor stays free of user code and a process that died
+is replaced in milliseconds instead of the seconds an import may take. It is also the *subreaper*
+of everything its processes start (prctl(2), PR_SET_CHILD_SUBREAPER): what a dead process leaves
+behind is re-parented here and killed.
+
+Nobody outlives whom he works for. When the supervisor is gone the channel closes and everything is
+killed; when this process is gone the kernel kills the task processes (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from acked.app import Acked, load_app
+from acked.errors import AckedError
+from acked.worker import logs, process, wire
+from acked.worker.aftermath import run_aftermath
+from acked.worker.options import WorkerOptions
+from acked.worker.presence import Presence
+
+logger = logging.getLogger("acked.worker")
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+MARK = "ACKED_CONSUMER_PID"
+"""Environment variable that everything a task process starts inherits."""
+
+
+class Template:
+    """The fork server's loop."""
+
+    def __init__(self, channel: socket.socket, app: Acked, options: WorkerOptions) -> None:
+        self._channel = channel
+        self._app = app
+        self._options = options
+        self._presence: Presence | None = None
+        self._children: dict[int, int] = {}
+        self._own: set[int] = children_of_this_process()
+
+    def serve(self) -> None:
+        """Fork on demand until the supervisor is gone."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            watched: list[socket.socket | int] = [self._channel, wake_read]
+            ready, _, _ = select.select(watched, [], [])
+            if wake_read in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                self._bury()
+            if self._channel in ready:
+                order, descriptors = wire.hear_supervisor(self._channel)
+                match order:
+                    case None:
+                        self._kill_everything()
+                        return
+                    case wire.Share(path=path):
+                        self._presence = Presence(Path(path), descriptors[0])
+                    case wire.Fork():
+                        self._fork(order)
+
+    def _fork(self, order: wire.Fork) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._become_process(parent, order)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                with contextlib.suppress(Exception):
+                    sys.stdout.flush()
+                with contextlib.suppress(Exception):
+                    sys.stderr.flush()
+                # Not sys.exit: a thread or an atexit function a task left behind must not hold
+                # the process, and the template's own must not run here.
+                os._exit(status)
+        self._children[pid] = order.index
+        wire.say(self._channel, wire.Forked(index=order.index, pid=pid))
+
+    def _become_process(self, parent: int, order: wire.Fork) -> None:
+        die_with_parent(parent)
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._channel.close()
+        os.environ[MARK] = str(os.getpid())
+        logs.configure(self._options.loglevel, self._options.log_format, worker=order.consumer)
+        assert self._presence is not None
+        section = self._presence.sections[order.index]
+        run_aftermath(self._app, order.aftermath)
+        process.main(self._app, section, order.consumer, self._options)
+
+    def _bury(self) -> None:
+        """Collect the dead; kill what dead processes left running."""
+        died: list[int] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            index = self._children.pop(pid, None)
+            if index is None:
+                continue
+            died.append(pid)
+            kill_group(pid)
+            code = os.waitstatus_to_exitcode(status)
+            wire.say(self._channel, wire.Ended(index=index, pid=pid, status=code))
+        if died:
+            self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Kill descendants whose task process is gone, until there are none."""
+        for _ in range(100):
+            orphans = [
+                pid
+                for pid in children_of_this_process() - self._own - set(self._children)
+                if not self._belongs_to_the_living(pid)
+            ]
+            if not orphans:
+                return
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+
+    def _belongs_to_the_living(self, pid: int) -> bool:
+        """Whether a re-parented process was started by a task process that still lives."""
+        try:
+            if os.getpgid(pid) in self._children:
+                return True
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        marks = [item for item in environment if item.startswith(MARK.encode() + b"=")]
+        return bool(marks) and int(marks[0].split(b"=")[1]) in self._children
+
+    def _kill_everything(self) -> None:
+        for pid in list(self._children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            kill_group(pid)
+        for pid in list(self._children):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._children.clear()
+        self._kill_orphans()
+
+
+def children_of_this_process() -> set[int]:
+    """Process ids of our children, adopted ones included."""
+    found: set[int] = set()
+    me = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                stat = Path(f"/proc/{name}/stat").read_bytes()
+                # The command's name stands in brackets and may hold anything.
+                if int(stat.rsplit(b")", 1)[1].split()[1]) == me:
+                    found.add(int(name))
+    return found
+
+
+def kill_group(leader: int) -> None:
+    """Kill what is left of a process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when *parent* ends; end now if it already has."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m acked.worker.template FD TARGET OPTIONS`` (the supervisor's business)."""
+    descriptor, target, options_json = arguments
+    channel = socket.socket(fileno=int(descriptor))
+    channel.set_inheritable(False)
+    options = msgspec.json.decode(options_json, type=WorkerOptions)
+    # The terminal's Ctrl-C is for the supervisor.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    logs.configure(options.loglevel, options.log_format, worker="template")
+    try:
+        app = load_app(target)
+        app.broker.setup()
+        hello = introduce(app)
+    except AckedError as error:
+        wire.say(channel, wire.Failed(text=str(error)))
+        return 1
+    except BaseException:
+        wire.say(channel, wire.Failed(text=traceback.format_exc(limit=-20)[-60_000:]))
+        return 1
+    # What is imported by now is shared by all processes; a collection would copy its pages.
+    gc.collect()
+    gc.freeze()
+    app.broker.close()
+    wire.say(channel, hello)
+    Template(channel, app, options).serve()
+    return 0
+
+
+def introduce(app: Acked) -> wire.Hello:
+    """What the supervisor must know of the application."""
+    settings = app.settings
+    return wire.Hello(
+        app=app.name,
+        broker_url=app.broker_url,
+        lease=settings.lease,
+        heartbeat=settings.heartbeat,
+        result_expires=settings.result_expires,
+        failure_expires=settings.failure_expires,
+        coroutines=any(task.is_async for task in app.tasks.values()),
+        policies={name: task.policy for name, task in app.tasks.items()},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""What a supervisor does for the broker's tasks, besides its own processes: the lease, the dead
+of this host, lapsed leases of others, retention."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from acked.broker import Beat, Engine, Order
+from acked.errors import BrokerError
+from acked.worker import presence, recovery, wire
+
+logger = logging.getLogger("acked.worker")
+
+NEIGHBOURS_EVERY = 0.25
+BEAT_AGAIN = 1.0
+"""Longest pause in seconds before a heartbeat that failed is tried again."""
+
+PRUNE_EVERY = 60.0
+PRUNE_BATCH = 500
+PRUNE_PAUSE = 0.05
+
+
+class Upkeep:
+    """The chores, each at its time.
+
+    Args:
+        broker: What is kept.
+        beat: What this worker says of itself.
+        hello: The application's settings; replaced at a reload.
+        by: The consumer that holds what is taken over from the dead.
+    """
+
+    def __init__(self, broker: Engine, beat: Beat, hello: wire.Hello, *, by: str) -> None:
+        self.hello = hello
+        self._broker = broker
+        self._beat = beat
+        self._by = by
+        self._next_beat = 0.0
+        self._next_neighbours = 0.0
+        self._next_prune = 0.0
+
+    def begin(self, now: float) -> None:
+        """Take the lease, before anything is claimed under it.
+
+        Raises:
+            BrokerError: The broker refuses; the worker cannot start.
+        """
+        self._broker.renew(self._beat)
+        self._next_beat = now + self.hello.heartbeat
+
+    def turn(self, now: float, *, stopping: bool) -> list[Order] | None:
+        """Do what is due; the orders that came with a heartbeat, None when there was none."""
+        orders = None
+        if now >= self._next_beat:
+            orders = self._renew(now)
+        if now >= self._next_neighbours:
+            self._next_neighbours = now + NEIGHBOURS_EVERY
+            self._recover_neighbours()
+        if now >= self._next_prune and not stopping:
+            self._prune(now)
+        return orders
+
+    def _renew(self, now: float) -> list[Order] | None:
+        # Planned before the write: a slow disk must not make beats drift apart.
+        self._next_beat = now + self.hello.heartbeat
+        try:
+            orders = self._broker.renew(self._beat)
+            lapsed = self._broker.reap(by=self._by)
+            if lapsed:
+                recovery.recover_lapsed(self._broker, lapsed, policies=self.hello.policies)
+        except BrokerError as error:
+            logger.error("heartbeat failed: %s", error)
+            self._next_beat = now + min(self.hello.heartbeat, BEAT_AGAIN)
+            return None
+        return orders
+
+    def _recover_neighbours(self) -> None:
+        """Give back what other workers of this host held that were killed whole."""
+        directory = self._broker.presence_dir
+        if directory is None:
+            return
+        for dead in presence.dead(directory, known=self._beat.worker):
+            try:
+                count = recovery.recover_worker(
+                    self._broker, dead, by=self._by, policies=self.hello.policies
+                )
+                logger.warning("worker %s is dead; %d deliveries given back", dead.worker, count)
+            except BrokerError as error:
+                logger.error("cannot give back what %s held yet: %s", dead.worker, error)
+            finally:
+                dead.close()
+
+    def _prune(self, now: float) -> None:
+        """Delete records past their retention, in small steps."""
+        wall = time.time()
+        succeeded, failed = self.hello.result_expires, self.hello.failure_expires
+        try:
+            count = self._broker.prune(
+                succeeded_before=None if succeeded is None else wall - succeeded,
+                failed_before=None if failed is None else wall - failed,
+                limit=PRUNE_BATCH,
+            )
+        except BrokerError as error:
+            logger.error("cannot prune: %s", error)
+            count = 0
+        self._next_prune = now + (PRUNE_PAUSE if count == PRUNE_BATCH else PRUNE_EVERY)

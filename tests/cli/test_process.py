@@ -1,0 +1,192 @@
+"""The command line as a process: what scripts and terminals see."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from acked.broker import Engine
+from acked.cli.root import root
+from acked.message import Message
+from tests.cli.conftest import Acked
+from tests.cli.scenario import IDS, fill
+
+
+@pytest.fixture
+def filled(store: Engine) -> Engine:
+    fill(store, time.time() - 10)
+    return store
+
+
+@pytest.mark.parametrize("args", [("--version",), ("version",)])
+def test_the_version_is_told(shell: Acked, args: tuple[str, ...]) -> None:
+    ended = shell(*args)
+    assert ended.code == 0
+    assert ended.out.startswith(f"acked {version('acked')}")
+
+
+def test_help_shows_the_exit_codes(shell: Acked) -> None:
+    ended = shell("--help")
+    assert ended.code == 0
+    for line in ("  0    done", "  3    the broker is away", "  4    no such task or queue"):
+        assert line in ended.out
+
+
+@pytest.mark.parametrize("command", sorted(root.commands))
+def test_every_command_explains_itself_and_shows_an_example(shell: Acked, command: str) -> None:
+    ended = shell(command, "--help")
+    assert ended.code == 0
+    assert "Example" in ended.out or command == "version"
+    assert "acked worker --help" not in ended.err
+
+
+def test_an_unknown_command_or_option_is_one_line(shell: Acked) -> None:
+    for args in (("wrok",), ("list", "--colour")):
+        ended = shell(*args)
+        assert ended.code == 2
+        assert ended.err.startswith("acked: ")
+        assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_app_is_given_before_or_after_the_command_or_by_the_environment(shell: Acked) -> None:
+    ways = [
+        shell("-A", "shop:app", "list", "--json"),
+        shell("list", "-A", "shop:app", "--json"),
+        shell("list", "shop:app", "--json"),
+        shell("list", "--json", ACKED_APP="shop:app"),
+    ]
+    assert [way.code for way in ways] == [0, 0, 0, 0]
+    assert len({way.out for way in ways}) == 1
+    assert len(json.loads(ways[0].out)) == len(IDS)
+
+
+@pytest.mark.usefixtures("filled")
+def test_what_an_app_prints_while_it_is_imported_is_no_output(shell: Acked) -> None:
+    ended = shell("-A", "shop:app", "status", "--json")
+    json.loads(ended.out)
+    assert "imported" in ended.err
+
+
+@pytest.mark.usefixtures("filled")
+def test_with_the_app_positional_arguments_are_hidden_by_their_parameters_names(
+    shell: Acked,
+) -> None:
+    told = json.loads(shell("-A", "shop:app", "show", IDS["failed"], "--json").out)
+    assert told["args"] == ["bob", "***"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_doctor_looks_at_the_apps_tasks(shell: Acked) -> None:
+    ended = shell("doctor", "shop:app")
+    assert ended.code == 1
+    assert "ok\ttasks\t2 registered" in ended.out
+    assert "info\tat most once\tshop.mail" in ended.out
+    assert "fail\tqueues\t1 tasks wait in 'mails'" in ended.out
+
+
+@pytest.mark.parametrize("target", ["nothing_there:app", "shop:nothing_there", "broken:app"])
+def test_the_doctor_says_why_an_app_cannot_be_imported(
+    shell: Acked, shop: Path, target: str
+) -> None:
+    (shop / "broken.py").write_text("raise RuntimeError('password=canary')")
+    ended = shell("doctor", target)
+    assert ended.code == 1
+    assert "fail\tapp\t" in ended.out
+    assert "canary" not in ended.out
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_an_app_that_cannot_be_imported_is_one_line(shell: Acked, command: str) -> None:
+    ended = shell("-A", "nothing_there:app", command)
+    assert ended.code != 0
+    assert len(ended.err.splitlines()) == 1
+    assert "nothing_there" in ended.err
+
+
+def test_debugging_shows_the_traceback(shell: Acked) -> None:
+    ended = shell("-A", "nothing_there:app", "status", ACKED_DEBUG="1")
+    assert "Traceback (most recent call last)" in ended.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(store: Engine, path: Path) -> None:
+    store.send([Message(id=f"task-number-{number}", task="t") for number in range(5_000)])
+    command = f"{sys.executable} -m acked --broker sqlite:///{path} list --limit 5000 | head -1"
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("id\ttask")
+
+
+@contextlib.contextmanager
+def on_terminal(*args: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`acked` on a terminal of 120 columns: its process, and our end of the terminal."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "acked", *args],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def read(terminal: int, until: bytes | None = None) -> str:
+    """What is written on the terminal, until it says *until* or is closed."""
+    output = b""
+    while until is None or until not in output:
+        try:
+            output += os.read(terminal, 65_536)
+        except OSError:  # how Linux tells that the other side is gone
+            break
+    return output.decode()
+
+
+def test_on_a_terminal_output_is_drawn_and_coloured(filled: Engine) -> None:
+    with on_terminal("--broker", filled.url, "list") as (process, terminal):
+        text = read(terminal)
+        assert process.wait() == 0
+    assert "\x1b[" in text
+    assert "─" in text
+    assert "failed______" in text
+    assert IDS["failed"] not in text
+
+
+@pytest.mark.parametrize(("answer", "left", "code"), [(b"n\n", 1, 1), (b"y\n", 0, 0)])
+def test_on_a_terminal_a_purge_asks_first(
+    filled: Engine, answer: bytes, left: int, code: int
+) -> None:
+    command = ("--broker", filled.url, "purge", "--queue", "mails")
+    with on_terminal(*command) as (process, terminal):
+        assert "Delete 1 waiting tasks" in read(terminal, b"[y/N]")
+        os.write(terminal, answer)
+        read(terminal)
+        assert process.wait() == code
+    assert {each.queue: each.queued for each in filled.counts()}.get("mails", 0) == left
+
+
+def test_watching_goes_on_until_interrupted(filled: Engine) -> None:
+    with on_terminal("--broker", filled.url, "status", "--watch") as (process, terminal):
+        assert "running_____" in read(terminal, b"running_____")
+        process.send_signal(signal.SIGINT)
+        read(terminal)
+        assert process.wait() == 0

@@ -1,0 +1,295 @@
+"""The pages say what is so: their examples run, their links lead somewhere, their names exist."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.util
+import keyword
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import click
+import pytest
+
+from acked.cli.root import root as command_line
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+class Block(NamedTuple):
+    """One fenced block: where its first line stands, and the reason it is not run, if any."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    not_run: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def module(self) -> str:
+        """The file that the block says it is, in its first line: ``# shop.py``."""
+        named = re.match(r"# (\w+)\.py$", self.text.partition("\n")[0])
+        return named[1] if named else ""
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    found, reason = [], ""
+    lines = iter(enumerate(page.read_text(encoding="utf-8").splitlines(), 1))
+    for number, line in lines:
+        if opened := re.match(r"^(\s*)```(\w*)$", line):
+            body = []
+            for _, inner in lines:
+                if inner.strip() == "```":
+                    break
+                body.append(inner.removeprefix(opened[1]))
+            if opened[2] in languages:
+                found.append(Block(page, number + 1, opened[2], "\n".join(body), reason))
+        if line.strip():
+            marked = re.match(r"<!-- not run: (.+) -->", line)
+            reason = marked[1] if marked else ""
+    return found
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks and comments."""
+    text = re.sub(
+        r"^(\s*)```.*?^\1```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# -- the diagram -----------------------------------------------------------------------------------
+
+
+def generator() -> ModuleType:
+    path = ROOT / "docs" / "generate_diagram.py"
+    spec = importlib.util.spec_from_file_location("generate_diagram", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_states_and_layers_are_drawn_as_the_code_has_them() -> None:
+    page = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
+    assert page == generator().redrawn(page), "run: make format"
+
+
+# -- examples -------------------------------------------------------------------------------------
+
+EXAMPLES = [block for page in PAGES for block in blocks(page, "python")]
+TAUGHT = sorted({block.page for block in EXAMPLES} - {README})
+
+PREAMBLE = """\
+from acked import Acked
+app = Acked("docs", broker="memory://")
+"""
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.where)
+def test_every_example_is_python(block: Block) -> None:
+    ast.parse(block.text, filename=block.where)
+
+
+@pytest.mark.parametrize("page", TAUGHT, ids=name)
+def test_the_examples_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    program = PREAMBLE.splitlines()
+    for block in blocks(page, "python"):
+        if block.not_run:
+            continue
+        # Each line stands where it stands in the page, so that a traceback names the right one.
+        program += [""] * (block.line - 1 - len(program)) + block.text.splitlines()
+    script = tmp_path / f"{page.stem.replace('-', '_')}_examples.py"
+    script.write_text("\n".join(program), encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.timeout(90)
+def test_the_five_minute_start_works_as_written(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("ACKED_BROKER_URL", None)
+    worker: subprocess.Popen[bytes] | None = None
+    said: list[str] = []
+    try:
+        for block in blocks(README, "python", "sh"):
+            if block.not_run:
+                continue
+            if block.module:
+                (tmp_path / f"{block.module}.py").write_text(block.text, encoding="utf-8")
+            elif block.language == "python":
+                script = tmp_path / "console.py"
+                script.write_text(block.text, encoding="utf-8")
+                run = subprocess.run(
+                    [sys.executable, script.name], cwd=tmp_path, env=environment, text=True,
+                    capture_output=True, timeout=60, check=False,
+                )  # fmt: skip
+                assert run.returncode == 0, f"{block.where}: {run.stderr}"
+                expected = re.findall(r"^print\(.*?#\s*(.*)$", block.text, re.MULTILINE)
+                assert run.stdout.splitlines() == expected, block.where
+                said += expected
+            elif block.text.startswith("acked worker"):
+                assert worker is None
+                worker = subprocess.Popen(shlex.split(block.text), cwd=tmp_path, env=environment)
+            elif block.text.startswith("acked "):
+                for line in block.text.splitlines():
+                    run = subprocess.run(
+                        shlex.split(line, comments=True), cwd=tmp_path, env=environment,
+                        capture_output=True, text=True, timeout=60, check=False,
+                    )  # fmt: skip
+                    assert run.returncode == 0, f"{block.where}: {line}: {run.stderr}{run.stdout}"
+    finally:
+        if worker is not None:
+            worker.terminate()
+            worker.wait(30)
+    assert worker is not None
+    assert worker.returncode == 0
+    assert said
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings make, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(target)
+    assert broken == []
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Every ``acked ...`` that a page tells its reader to type."""
+    for page in PAGES:
+        fenced = [block.text for block in blocks(page, "sh")]
+        inline = re.findall(r"`(acked [^`]+)`", prose(page))
+        for text in [*fenced, *inline]:
+            for line in text.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["acked"] and "..." not in words:
+                    yield f"{name(page)}: {line.strip()}", words[1:]
+
+
+def commands() -> dict[str, click.Command]:
+    assert isinstance(command_line, click.Group)
+    with click.Context(command_line) as context:
+        found = {
+            n: command_line.get_command(context, n) for n in command_line.list_commands(context)
+        }
+    return {command: made for command, made in found.items() if made is not None}
+
+
+@pytest.mark.parametrize(("where", "words"), list(command_lines()))
+def test_every_command_line_of_the_pages_is_one_the_program_takes(
+    where: str, words: list[str]
+) -> None:
+    try:
+        with command_line.make_context("acked", list(words)) as context:
+            _, command, rest = command_line.resolve_command(context, context._protected_args)
+            if command is not None and (rest or context.args):
+                command.make_context(command.name, [*rest, *context.args], parent=context)
+    except click.exceptions.Exit:
+        pass  # --help and --version
+    except click.ClickException as error:
+        pytest.fail(f"{where}: {error.format_message()}")
+
+
+def options() -> set[str]:
+    parameters = [p for command in [command_line, *commands().values()] for p in command.params]
+    named = {option for p in parameters for option in [*p.opts, *p.secondary_opts]}
+    return named | {"--help"}
+
+
+OTHER_OPTIONS = {"--strict"}
+"""Options of programs that are not acked."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_option_the_text_names_exists(page: Path) -> None:
+    named = set(re.findall(r"`(?:[^`\n]*\s)?(--[a-z][a-z-]+)", prose(page)))
+    assert named - options() - OTHER_OPTIONS == set()
+
+
+CELERY_ALONE: set[str] = set()
+"""Names of Celery that have no counterpart; the pages say so."""
+
+ELSEWHERE: set[str] = set()
+"""Names of other programs and packages, and of things that are no code."""
+
+
+def names_of_the_code() -> set[str]:
+    found = {*dir(builtins), *keyword.kwlist}
+    for path in (ROOT / "src").rglob("*.py"):
+        found.add(path.stem)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text):
+                    found.add(text)
+                case ast.FunctionDef(name=text) | ast.ClassDef(name=text):
+                    found.add(text)
+                case ast.AsyncFunctionDef(name=text) | ast.keyword(arg=str(text)):
+                    found.add(text)
+                case ast.Constant(value=str(text)):
+                    found.add(text)
+                case ast.alias(name=text):
+                    found.update(text.split("."))
+                case _:
+                    pass
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_name_in_the_text_is_a_name_of_the_code(page: Path) -> None:
+    known = names_of_the_code() | CELERY_ALONE | ELSEWHERE
+    for block in blocks(page, "python"):
+        known |= {n.id for n in ast.walk(ast.parse(block.text)) if isinstance(n, ast.Name)}
+    unknown = set()
+    for span in re.findall(r"`([^`\n]+)`", prose(page)):
+        # A dotted name, perhaps called or given a value; not a sentence, a path or a command.
+        shape = re.fullmatch(r"@?([A-Za-z_][\w.]*)(\([^)]*\)|=[^=]*)?", span)
+        if shape and not re.search(r"\.(md|toml|py)$", span):
+            unknown |= {part for part in shape[1].split(".") if part and part not in known}
+    assert unknown == set()

@@ -1,0 +1,109 @@
+"""The checker: seven rules that a run with faults must not have broken.
+
+It is Jepsen's total-queue (lost, unexpected) and stricter: duplicates need an excuse, nobody may
+overlap, and nobody may be charged for what was not his doing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from acked.broker import Records
+from acked.delivery import Event, State
+
+FINAL_EVENTS = {Event.SUCCEED, Event.FAIL, Event.REVOKE}
+
+
+@dataclass
+class Verdict:
+    """What the checker found; `violations` is empty for a good run."""
+
+    violations: list[str] = field(default_factory=list)
+    starts: int = 0
+    duplicates: int = 0
+    recovered_after: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        waits = sorted(self.recovered_after)
+        recovery = (
+            f", {len(waits)} recovered, kill to restart p50 {waits[len(waits) // 2]:.3f} s, "
+            f"max {waits[-1]:.3f} s" if waits else ""
+        )  # fmt: skip
+        return (
+            f"{len(self.violations)} violations, {self.starts} starts, "
+            f"{self.duplicates} excused duplicates{recovery}"
+        )
+
+
+def check(
+    history: list[dict[str, Any]],
+    sent: list[str],
+    records: Records,
+    *,
+    expect: State = State.SUCCESS,
+    poison: frozenset[str] = frozenset(),
+) -> Verdict:
+    """Judge a drained run.
+
+    Args:
+        history: Lines of `note`: start and end with `task`, and kill with `victim`.
+        sent: Ids whose sending returned.
+        records: Where they are.
+        expect: The state every task must have reached.
+        poison: Ids that kill their own process; they must be FAILURE.
+    """
+    verdict = Verdict()
+    killed = {line["victim"]: line["at"] for line in history if line["event"] == "kill"}
+    killed |= {line["pid"]: line["at"] for line in history if line["event"] == "dies"}
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    open_runs: dict[tuple[str, int], dict[str, Any]] = {}
+    for line in history:
+        if line["event"] == "start":
+            run = {"from": line["at"], "to": None, "pid": line["pid"]}
+            runs[line["task"]].append(run)
+            open_runs[line["task"], line["pid"]] = run
+        elif line["event"] == "end":
+            open_runs[line["task"], line["pid"]]["to"] = line["at"]
+    known = set(sent)
+    for task in runs.keys() - known:
+        verdict.violations.append(f"unexpected: {task} ran and was never sent")
+    for task in sent:
+        _check_task(task, runs.get(task, []), killed, records, expect, task in poison, verdict)
+    return verdict
+
+
+def _check_task(
+    task: str, runs: list[dict[str, Any]], killed: dict[int, float], records: Records,
+    expect: State, poison: bool, verdict: Verdict,
+) -> None:  # fmt: skip
+    bad = verdict.violations
+    record = records.get(task)
+    verdict.starts += len(runs)
+    if record is None:
+        bad.append(f"lost: {task} has no record")
+        return
+    wanted = State.FAILURE if poison else expect
+    if record.state is not wanted:
+        bad.append(f"lost: {task} is {record.state} ({record.reason}), not {wanted}")
+    for run, after in zip(runs, runs[1:], strict=False):
+        died = killed.get(run["pid"])
+        if died is None:
+            bad.append(f"unexcused duplicate: {task} ran again and pid {run['pid']} was not killed")
+            continue
+        if run["to"] is not None:
+            bad.append(f"finished and run again: {task} had ended in pid {run['pid']}")
+        verdict.duplicates += 1
+        verdict.recovered_after.append(after["from"] - died)
+        if after["from"] < died:
+            bad.append(f"overlap: {task} started again before pid {run['pid']} was killed")
+    attempts = records.attempts(task)
+    settled = [a for a in attempts if a.event in FINAL_EVENTS]
+    if len(settled) != 1:
+        bad.append(f"settled {len(settled)} times: {task}")
+    lost = sum(run["to"] is None for run in runs)
+    if record.losses > lost:
+        bad.append(f"misjudged: {task} has {record.losses} losses, {lost} of its runs were cut off")
+    if not poison and record.retries:
+        bad.append(f"misjudged: {task} was charged {record.retries} retries")

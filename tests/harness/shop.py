@@ -1,0 +1,360 @@
+"""The application of the worker tests: tasks that do, on demand, everything a task may do."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from acked import Acked, Ignore, Reject, SoftTimeLimitExceeded, Task, TimeLimitExceeded
+from tests.harness.history import note
+
+app = Acked(
+    "shop",
+    broker=os.environ["SHOP_URL"],
+    lease=float(os.environ.get("SHOP_LEASE", "4")),
+    heartbeat=float(os.environ.get("SHOP_HEARTBEAT", "1")),
+)
+RSS_LIMIT = 512 * 1024 * 1024
+
+
+@app.task(bind=True)
+def work(self: Task[..., None], seconds: float = 0.0) -> None:
+    """Work for a while, and say when it began and ended."""
+    note("start", task=self.request.id)
+    if seconds:
+        time.sleep(seconds)
+    note("end", task=self.request.id)
+
+
+@app.task(bind=True, acks_late=False)
+def work_once(self: Task[..., None], seconds: float = 0.0) -> None:
+    note("start", task=self.request.id)
+    time.sleep(seconds)
+    note("end", task=self.request.id)
+
+
+@app.task(bind=True)
+async def work_async(self: Task[..., None], seconds: float = 0.0) -> None:
+    note("start", task=self.request.id)
+    await asyncio.sleep(seconds)
+    note("end", task=self.request.id)
+
+
+@app.task
+def noop(number: int = 0) -> int:
+    return number
+
+
+@app.task(bind=True)
+def kill_own_process(self: Task[..., None], number: int = signal.SIGKILL) -> None:
+    note("start", task=self.request.id)
+    note("dies", task=self.request.id)
+    os.kill(os.getpid(), number)
+    time.sleep(10)
+
+
+@app.task(bind=True, max_retries=None)
+def retry_until(self: Task[..., int], times: int, countdown: float = 0.0) -> int:
+    """Retry *times* times, then return how often it ran."""
+    note("start", task=self.request.id)
+    if self.request.retries < times:
+        raise self.retry(countdown=countdown)
+    return self.request.retries + 1
+
+
+@app.task(bind=True, max_retries=2)
+def retries_slowly(self: Task[..., str], seconds: float) -> str:
+    note("start", task=self.request.id)
+    if self.request.retries == 0:
+        time.sleep(seconds)
+        note("end", task=self.request.id)
+        raise self.retry(countdown=0)
+    return "done"
+
+
+@app.task(bind=True, max_retries=2)
+def swallowed_retry(self: Task[..., str]) -> str:
+    note("start", task=self.request.id)
+    try:
+        if self.request.retries < 1:
+            self.retry(countdown=0)
+    except Exception:
+        return "swallowed"
+    return "ran again"
+
+
+@app.task(bind=True, max_retries=2)
+def swallowed_bare(self: Task[..., str]) -> str:
+    note("start", task=self.request.id)
+    try:
+        if self.request.retries < 1:
+            self.retry(countdown=0)
+    except BaseException:  # noqa: B036 - the point of the task
+        return "swallowed"
+    return "ran again"
+
+
+@app.task(bind=True, autoretry_for=(Exception,), max_retries=1, default_retry_delay=0)
+def leaky(self: Task[..., None], override: int | None = None) -> None:
+    """Fails always; one call asks for more retries than the task has."""
+    note("start", task=self.request.id)
+    if override is not None:
+        raise self.retry(max_retries=override, countdown=0, exc=ValueError("again"))
+    raise ValueError("no")
+
+
+@app.task(bind=True, soft_time_limit=1, time_limit=20)
+def swallows_soft_limit(self: Task[..., str]) -> str:
+    try:
+        time.sleep(15)
+    except Exception:
+        pass
+    return "ran on"
+
+
+@app.task(bind=True, soft_time_limit=1, time_limit=20)
+def catches_soft_limit(self: Task[..., str]) -> str:
+    try:
+        time.sleep(15)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "not limited"
+
+
+@app.task(bind=True, soft_time_limit=1, time_limit=20)
+async def catches_soft_limit_async(self: Task[..., str]) -> str:
+    try:
+        await asyncio.sleep(15)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "not limited"
+
+
+@app.task(bind=True, time_limit=1)
+def overruns(self: Task[..., None], how: str = "sleep") -> None:
+    """Pass the hard limit, in a way no signal handler can stop."""
+    note("start", task=self.request.id)
+    hang(how)
+
+
+@app.task(bind=True, time_limit=1)
+async def overruns_async(self: Task[..., None], how: str = "await") -> None:
+    note("start", task=self.request.id)
+    if how == "await":
+        await asyncio.sleep(60)
+    hang(how)
+
+
+@app.task(
+    bind=True, time_limit=1, autoretry_for=(Exception,), max_retries=2, default_retry_delay=0
+)
+def overruns_and_retries(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
+    hang("sleep")
+
+
+@app.task(bind=True, time_limit=1, autoretry_for=(TimeLimitExceeded,), max_retries=1,
+          default_retry_delay=0)  # fmt: skip
+def overruns_by_name(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
+    hang("sleep")
+
+
+def hang(how: str, seconds: float = 60.0) -> None:
+    """Do nothing useful for long: in the kernel, in C holding the GIL, or in a loop."""
+    if how == "sleep":
+        time.sleep(seconds)
+    elif how == "gil":
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    elif how == "loop":
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+    else:
+        raise ValueError(how)
+
+
+@app.task(bind=True)
+def hog(self: Task[..., None], how: str, seconds: float) -> None:
+    note("start", task=self.request.id)
+    hang(how, seconds)
+    note("end", task=self.request.id)
+
+
+@app.task(bind=True)
+async def hog_loop(self: Task[..., None], seconds: float) -> None:
+    """Block the event loop."""
+    note("start", task=self.request.id)
+    time.sleep(seconds)
+    note("end", task=self.request.id)
+
+
+@app.task(bind=True)
+def nice_hog(self: Task[..., None], seconds: float) -> None:
+    """Burn CPU at the lowest priority."""
+    note("start", task=self.request.id)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    hang("loop", seconds)
+    note("end", task=self.request.id)
+
+
+@app.task(bind=True, time_limit=2)
+def spawns(self: Task[..., None], how: str, seconds: float = 60.0) -> None:
+    """Start a descendant, write its pid down, and wait to be killed."""
+    code = f"import time; time.sleep({seconds})"
+    if how == "daemon":
+        code = (
+            "import os, sys, time\n"
+            "if os.fork(): os._exit(0)\n"
+            "os.setsid()\n"
+            f"time.sleep({seconds})"
+        )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=how in ("session", "daemon"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    note("spawned", task=self.request.id, child=child.pid)
+    if how == "daemon":
+        child.wait()
+        note("spawned", task=self.request.id, child=child.pid)
+    time.sleep(seconds)
+
+
+class BadText(Exception):
+    """An exception that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@app.task(bind=True)
+def die(self: Task[..., Any], way: str) -> Any:
+    """End in one of the ways an attempt can end."""
+    note("start", task=self.request.id)
+    if way in ("SIGKILL", "SIGSEGV", "SIGABRT"):
+        note("dies", task=self.request.id)
+        os.kill(os.getpid(), getattr(signal, way))
+        time.sleep(10)
+    elif way == "SIGTERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+    elif way == "os._exit":
+        note("dies", task=self.request.id)
+        os._exit(0)
+    elif way == "sys.exit":
+        sys.exit(3)
+    elif way == "MemoryError":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (RSS_LIMIT, RSS_LIMIT))
+        bytearray(2 * RSS_LIMIT)
+    elif way == "oom":
+        # What the kernel's out-of-memory killer does, once the memory is really taken.
+        taken = bytearray(64 * 1024 * 1024)
+        taken[::4096] = b"x" * len(taken[::4096])
+        note("dies", task=self.request.id)
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(10)
+    elif way == "RecursionError":
+        def deeper() -> int:
+            return deeper() + 1
+
+        deeper()
+    elif way == "BaseException":
+        raise BaseException("odd")
+    elif way == "CancelledError":
+        raise asyncio.CancelledError
+    elif way == "bad __str__":
+        raise BadText
+    elif way == "100 MiB text":
+        raise ValueError("x" * (100 * 1024 * 1024))
+    elif way == "unserialisable":
+        return object()
+    elif way == "stdout closed":
+        sys.stdout.close()
+        os.close(1)
+        sys.stdout = open(os.devnull, "w")
+        return "fine"
+    elif way == "thread left":
+        threading.Thread(target=time.sleep, args=(3600,)).start()
+        return "fine"
+    else:
+        raise ValueError(way)
+    return "went on"
+
+
+@app.task(bind=True)
+def ignores(self: Task[..., None], state: str | None = None) -> None:
+    if state:
+        self.update_state(state=state, meta={"by": "hand"})
+    raise Ignore
+
+
+@app.task(bind=True)
+def rejects(self: Task[..., str], requeue: bool) -> str:
+    note("start", task=self.request.id)
+    if requeue and self.request.attempt > 2:
+        return "taken at last"
+    raise Reject("not now", requeue=requeue)
+
+
+@app.task(bind=True)
+def counts_up(self: Task[..., int], to: int, dies_at: int) -> int:
+    """A long job that saves where it is, and loses its process once on the way."""
+    done = self.saved or 0
+    for number in range(done, to):
+        if number == dies_at and self.request.losses == 0:
+            note("dies", task=self.request.id)
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(10)
+        note("step", task=self.request.id, number=number)
+        self.save(number + 1)
+        self.progress(number + 1, to, f"step {number + 1}")
+    return to
+
+
+@app.task(bind=True)
+def sends_more(self: Task[..., list[str]], count: int) -> list[str]:
+    return [work.delay(0).id for _ in range(count)]
+
+
+class Hooked(Task[..., Any]):
+    """Writes down every hook it is told of."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        note("hook", hook="before_start", task=task_id)
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        note("hook", hook="on_success", task=task_id)
+
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note("hook", hook="on_failure", task=task_id, error=type(exc).__name__)
+
+    def on_retry(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note("hook", hook="on_retry", task=task_id)
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        note("hook", hook="after_return", task=task_id, status=status)
+
+
+@app.task(bind=True, base=Hooked, time_limit=5, max_retries=1)
+def hooked(self: Task[..., str], way: str) -> str:
+    if way == "fail":
+        raise ValueError("no")
+    if way == "retry" and self.request.retries == 0:
+        raise self.retry(countdown=0)
+    if way == "hang":
+        hang("gil")
+    if way == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(10)
+    return way

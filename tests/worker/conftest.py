@@ -1,0 +1,103 @@
+"""A shop of its own for each test: database, history, and workers that end with the test."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acked.delivery import FINAL
+from acked.record import Record
+from tests.harness import checker, history
+from tests.harness.workers import Worker, until
+
+TARGET = "tests.harness.shop:app"
+
+
+class Shop:
+    """The test application with a broker of its own, and the workers that serve it."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self.database = directory / "shop.db"
+        self.history_file = directory / "history.jsonl"
+        self.environment = {
+            "SHOP_URL": f"sqlite:///{self.database}",
+            history.VARIABLE: str(self.history_file),
+        }
+        self._stack = stack
+        self._workers = 0
+        self.tasks: Any = None
+
+    def open(self) -> None:
+        """Import the application anew, on this shop's broker."""
+        os.environ.update(self.environment)
+        sys.modules.pop("tests.harness.shop", None)
+        self.tasks = importlib.import_module("tests.harness.shop")
+
+    @property
+    def app(self) -> Any:
+        return self.tasks.app
+
+    def work(self, *arguments: str, processes: int = 2, wait: bool = True) -> Worker:
+        """Start a worker; it is stopped with the test."""
+        self._workers += 1
+        worker = self._stack.enter_context(
+            Worker(
+                TARGET, "-c", str(processes), *arguments, environment=self.environment,
+                log=self.directory / f"worker-{self._workers}.log",
+            )
+        )  # fmt: skip
+        return worker.ready(processes) if wait else worker
+
+    def record(self, task_id: str) -> Record:
+        record = self.app.records.get(task_id)
+        assert record is not None, f"no record of {task_id}"
+        return record
+
+    def finish(self, *ids: str, within: float = 30.0) -> list[Record]:
+        """Wait until each of *ids* is in a final state."""
+        left = list(ids)
+
+        def all_final() -> bool:
+            while left and self.record(left[-1]).state in FINAL:
+                left.pop()
+            return not left
+
+        until(all_final, within=within, what=f"final state of {left[-3:]}")
+        return [self.record(one) for one in ids]
+
+    def history(self, event: str | None = None) -> list[dict[str, Any]]:
+        lines = history.read(self.history_file)
+        return [line for line in lines if event is None or line["event"] == event]
+
+    def starts(self, task_id: str) -> int:
+        return sum(line["task"] == task_id for line in self.history("start"))
+
+    def started(self, task_id: str, times: int = 1, within: float = 20.0) -> None:
+        """Wait until *task_id* has started *times* times."""
+        until(
+            lambda: self.starts(task_id) >= times, within=within, what=f"start {times} of {task_id}"
+        )
+
+    def check(self, sent: Sequence[str], **rules: Any) -> checker.Verdict:
+        """Judge the run by the seven rules."""
+        return checker.check(self.history(), list(sent), self.app.records, **rules)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with ExitStack() as stack:
+        shop = Shop(tmp_path, stack)
+        shop.open()
+        stack.callback(lambda: shop.app.close())
+        yield shop
+
+
+Start = Callable[..., Worker]

@@ -1,0 +1,292 @@
+"""Each ending that was measured on Celery 5.6 with Redis, and the opposite one here.
+
+The left column of the table in docs/from-celery.md says what Celery did; each test says what acked
+does instead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import apsw
+import pytest
+
+from acked import NotSendable
+from acked.delivery import Event, State
+from tests.harness.workers import until
+from tests.worker.conftest import Shop
+
+
+def test_a_task_whose_process_is_killed_runs_again_by_default(shop: Shop) -> None:
+    worker = shop.work()
+    result = shop.tasks.work.delay(1.0)
+    shop.started(result.id)
+    pid = shop.history("start")[0]["pid"]
+    worker.kill_process(pid)
+    (record,) = shop.finish(result.id)
+    assert record.state is State.SUCCESS
+    assert shop.starts(result.id) == 2
+    first, second = shop.app.records.attempts(result.id)
+    assert first.loss and "signal 9 (SIGKILL)" in first.reason
+    assert second.event is Event.SUCCEED
+
+
+def test_a_task_that_kills_its_process_stops_after_three_losses(shop: Shop) -> None:
+    worker = shop.work()
+    poison = shop.tasks.kill_own_process.delay()
+    (record,) = shop.finish(poison.id)
+    assert record.state is State.FAILURE
+    assert "poison" in record.reason and "SIGKILL" in record.reason
+    assert shop.starts(poison.id) == 3
+    gaps = [a.next_at is not None for a in shop.app.records.attempts(poison.id)]
+    assert gaps == [False, True, False], "at once after the first loss, with a wait after further"
+    innocent = shop.tasks.work.delay()
+    assert shop.finish(innocent.id)[0].state is State.SUCCESS
+    assert worker.process.poll() is None
+
+
+def test_the_count_of_losses_survives_a_restart_of_the_worker(shop: Shop) -> None:
+    worker = shop.work()
+    poison = shop.tasks.kill_own_process.delay()
+    shop.started(poison.id, 2)
+    worker.stop()
+    shop.work()
+    (record,) = shop.finish(poison.id)
+    assert record.state is State.FAILURE
+    assert shop.starts(poison.id) == 3
+
+
+def test_the_task_of_a_worker_killed_whole_runs_on_the_other_worker(shop: Shop) -> None:
+    first = shop.work(processes=1)
+    result = shop.tasks.work.delay(0.6)
+    shop.started(result.id)
+    shop.work(processes=1)
+    first.kill_tree()
+    (record,) = shop.finish(result.id)
+    assert record.state is State.SUCCESS
+    assert shop.check([result.id]).violations == []
+
+
+def test_a_task_longer_than_many_leases_starts_once(shop: Shop) -> None:
+    """200 s and 10 s on Celery; here 20 leases of 0.5 s, with two workers to steal it."""
+    shop.environment |= {"SHOP_LEASE": "0.5", "SHOP_HEARTBEAT": "0.1"}
+    shop.work()
+    shop.work()
+    result = shop.tasks.work.delay(10.0)
+    (record,) = shop.finish(result.id)
+    assert record.state is State.SUCCESS
+    assert shop.starts(result.id) == 1
+
+
+def test_a_countdown_of_many_leases_starts_once(shop: Shop) -> None:
+    shop.environment |= {"SHOP_LEASE": "0.5", "SHOP_HEARTBEAT": "0.1"}
+    shop.work()
+    shop.work()
+    result = shop.tasks.work.apply_async((0.0,), countdown=6)
+    (record,) = shop.finish(result.id)
+    assert shop.starts(result.id) == 1
+    (start,) = shop.history("start")
+    assert record.state is State.SUCCESS
+    assert start["at"] is not None
+
+
+def test_a_retry_whose_write_fails_leaves_the_task_to_be_redelivered(shop: Shop) -> None:
+    """Nobody can write when the retry is decided, and then the whole worker is killed."""
+    worker = shop.work(processes=1)
+    result = shop.tasks.retries_slowly.delay(0.5)
+    shop.started(result.id)
+    blocker = apsw.Connection(str(shop.database))
+    blocker.execute("BEGIN IMMEDIATE")
+    until(lambda: shop.history("end"), what="end of the first attempt")
+    time.sleep(0.3)  # the settlement is decided, and waits for the disk
+    worker.kill_tree()
+    assert shop.record(result.id).state is State.RUNNING
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    shop.work(processes=1)
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.retries) == (State.SUCCESS, 1)
+    assert shop.starts(result.id) == 2
+
+
+def test_arguments_that_cannot_be_sent_are_refused_where_the_retry_is_asked(shop: Shop) -> None:
+    with pytest.raises(NotSendable, match="seconds"):
+        shop.tasks.work.delay(seconds=object())
+
+
+@pytest.mark.parametrize("name", ["swallowed_retry", "swallowed_bare"])
+def test_a_swallowed_retry_is_one_retry(shop: Shop, name: str) -> None:
+    shop.work(processes=1)
+    result = getattr(shop.tasks, name).delay()
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.retries) == (State.SUCCESS, 1)
+    assert result.get(timeout=1) == "ran again"
+    assert shop.starts(result.id) == 2
+
+
+def test_a_thousand_quick_retries_leave_no_task_in_retry(shop: Shop) -> None:
+    shop.work("--threads", "2")
+    results = shop.tasks.retry_until.delay_many([(1,)] * 1000)
+    for record in shop.finish(*(r.id for r in results), within=60):
+        assert record.state is State.SUCCESS
+        assert record.retries == 1
+
+
+def test_an_override_of_one_call_does_not_leak_into_the_next(shop: Shop) -> None:
+    shop.work(processes=1)
+    runs = []
+    for override in (None, 6, None):
+        result = shop.tasks.leaky.delay(override)
+        shop.finish(result.id)
+        runs.append(shop.starts(result.id))
+    assert runs == [2, 7, 2]
+
+
+def test_ignore_result_of_a_call_is_kept_by_its_retry(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.retry_until.apply_async((1,), ignore_result=True)
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.retries, record.result) == (State.SUCCESS, 1, None)
+
+
+def test_a_broad_except_does_not_swallow_the_soft_limit(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.swallows_soft_limit.delay()
+    (record,) = shop.finish(result.id)
+    assert record.state is State.FAILURE
+    assert "SoftTimeLimitExceeded" in record.reason
+
+
+def test_a_hard_limit_goes_through_the_same_retry_policy(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.overruns_and_retries.delay()
+    (record,) = shop.finish(result.id)
+    assert record.state is State.FAILURE
+    assert shop.starts(result.id) == 3
+    attempts = shop.app.records.attempts(result.id)
+    assert [a.event for a in attempts] == [Event.RETRY, Event.RETRY, Event.FAIL]
+    assert all("time_limit of 1 s" in a.reason for a in attempts)
+
+
+def test_autoretry_for_may_name_the_hard_limit_alone(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.overruns_by_name.delay()
+    (record,) = shop.finish(result.id)
+    assert (record.state, shop.starts(result.id)) == (State.FAILURE, 2)
+
+
+@pytest.mark.parametrize("how", ["sleep", "gil", "loop"])
+@pytest.mark.parametrize("pool", [(), ("--threads", "2")], ids=["main thread", "threads"])
+def test_the_hard_limit_holds(shop: Shop, how: str, pool: tuple[str, ...]) -> None:
+    shop.work(*pool, processes=1)
+    result = shop.tasks.overruns.delay(how)
+    (record,) = shop.finish(result.id, within=10)
+    assert record.state is State.FAILURE
+    assert "time_limit of 1 s passed" in record.reason
+    after = shop.tasks.noop.delay(7)
+    assert after.get(timeout=10) == 7
+
+
+@pytest.mark.parametrize("how", ["await", "sleep", "gil"])
+def test_the_hard_limit_holds_for_coroutines(shop: Shop, how: str) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.overruns_async.delay(how)
+    (record,) = shop.finish(result.id, within=10)
+    assert "time_limit of 1 s passed" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("task", "pool"),
+    [("catches_soft_limit", ()), ("catches_soft_limit_async", ()),
+     ("catches_soft_limit", ("--threads", "2"))],
+    ids=["main thread", "coroutine", "thread"],
+)  # fmt: skip
+def test_the_soft_limit_can_be_caught(shop: Shop, task: str, pool: tuple[str, ...]) -> None:
+    shop.work(*pool, processes=1)
+    result = getattr(shop.tasks, task).delay()
+    assert result.get(timeout=19) == "cleaned up"
+
+
+def test_a_soft_limit_above_the_hard_one_is_refused(shop: Shop) -> None:
+    with pytest.raises(NotSendable, match="soft_time_limit"):
+        shop.tasks.work.apply_async((0,), soft_time_limit=20, time_limit=10)
+
+
+def test_delayed_tasks_are_not_in_the_workers_memory(shop: Shop) -> None:
+    worker = shop.work()
+    finish = shop.tasks.noop.delay(1)
+    finish.get(timeout=10)
+    before = resident(worker.pid) + sum(resident(pid) for pid in worker.processes)
+    tomorrow = [
+        shop.tasks.noop.s(n).set(countdown=3600 * 24) for n in range(20_000)
+    ]
+    shop.app.send_many(tomorrow)
+    shop.tasks.noop.delay(2).get(timeout=10)
+    time.sleep(2.5)  # two heartbeats, in which a worker that hoards would have hoarded
+    after = resident(worker.pid) + sum(resident(pid) for pid in worker.processes)
+    assert after - before < 10 * 1024, f"{before} KiB grew to {after} KiB"
+    (counts,) = shop.app.records.counts()
+    assert (counts.scheduled, counts.running) == (20_000, 0)
+
+
+def test_a_revoke_sent_with_no_worker_up_holds(shop: Shop) -> None:
+    result = shop.tasks.work.delay()
+    result.revoke()
+    later = shop.tasks.work.delay()
+    shop.work(processes=1)
+    shop.finish(later.id)
+    assert shop.record(result.id).state is State.REVOKED
+    assert shop.starts(result.id) == 0
+
+
+def test_an_unknown_id_is_unknown(shop: Shop) -> None:
+    assert shop.app.AsyncResult("never-sent").state == "UNKNOWN"
+
+
+def test_an_unknown_task_name_stays_until_a_worker_knows_it(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.app.send_task("shop.not_deployed_yet")
+    record = until(
+        lambda: (r := shop.record(result.id)).state is State.SCHEDULED and r,
+        what="postponed",
+    )
+    assert "no worker knows this task: shop.not_deployed_yet" in record.reason
+    assert record.attempt == 0
+    assert shop.app.records.attempts(result.id) == []
+
+
+def test_a_memory_error_ends_the_task_and_not_the_worker(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    result = shop.tasks.die.delay("MemoryError")
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.failure.type if record.failure else "") == (
+        State.FAILURE, "MemoryError",
+    )  # fmt: skip
+    assert shop.tasks.noop.delay(3).get(timeout=10) == 3
+    assert worker.process.poll() is None
+
+
+def resident(pid: int) -> int:
+    """Resident memory in KiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") // 1024
+
+
+def test_a_revoked_running_task_is_terminated_when_asked(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.hog.delay("sleep", 30.0)
+    shop.started(result.id)
+    result.revoke(terminate=True)
+    (record,) = shop.finish(result.id)
+    assert record.state is State.REVOKED
+    assert shop.tasks.noop.delay(3).get(timeout=10) == 3
+
+
+def test_a_signal_of_the_operating_system_is_named(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.kill_own_process.delay(signal.SIGSEGV)
+    (record,) = shop.finish(result.id)
+    assert "SIGSEGV" in record.reason
