@@ -34,7 +34,7 @@ lint: $(VENV)/.test ## Format, ruff, mypy --strict, pyright, the layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy src examples
 	$(BIN)/pyright
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: format
 format: $(VENV)/.test ## Format the code and mend what ruff can mend; redraw the state diagram

@@ -32,6 +32,9 @@ SECTIONS: dict[str, Callable[[Plan], Report]] = {
 _DEFAULT_PARENT = Path("/var/tmp")  # noqa: S108 - a fresh directory of random name is made in it
 
 
+_PIPED_WIDTH = 110
+
+
 def main() -> int:
     options = _options()
     if redis_version() is None:
@@ -40,6 +43,8 @@ def main() -> int:
     # A default SIGTERM would leave the processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console, progress = Console(), Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
     began = time.monotonic()
     with TemporaryDirectory(prefix="acked-bench-", dir=options.dir) as directory:
         machine = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"} | facts(Path(directory))

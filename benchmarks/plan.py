@@ -63,5 +63,5 @@ def quick(directory: Path, rounds: int, say: Callable[[str], None]) -> Plan:
         directory=directory, rounds=rounds, say=say,
         drain={ACKED: 10_000, CELERY: 500, HUEY: 2_000}, engine_drain=30_000,
         enqueue={ACKED: 600, CELERY: 300, HUEY: 600}, shared=4_000, bulk=20_000,
-        idle_seconds=3.0, latency_seconds=2.0, scheduled=20_000,
+        idle_seconds=3.0, latency_seconds=2.0, scheduled=300_000,
     )  # fmt: skip

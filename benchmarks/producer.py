@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.engine import SerialCommits, average_row_bytes
 
 _WARM_UP = 50
-_CHUNK = 200
+_COMMITS = 200
+_WARM_UP_COMMITS = 1_600
+_SHARED_TURNS = 8
 _BULK = 50_000
 
 
@@ -56,69 +59,77 @@ def one_by_one(peer: str, *, count: int) -> dict[str, Any]:
     return {"per_second": count / (time.perf_counter() - began)}
 
 
-def beside_the_engine(peer: str, *, count: int, database: str) -> dict[str, Any]:
-    """Calls after each other, in turns with bare commits of rows as large, on the same disk."""
+def beside_the_engine(peer: str, *, count: int) -> dict[str, Any]:
+    """Calls after each other."""
     send = _sender(peer)
-    for number in range(_WARM_UP):
-        send(number)
-    row_bytes = average_row_bytes(Path(database))
-    sending = committing = 0.0
-    with SerialCommits(Path(database).with_name("engine.db"), row_bytes) as engine:
-        for _ in range(_WARM_UP):
-            engine.commit()
-        for _ in range(count // _CHUNK):
-            began = time.perf_counter()
-            for number in range(_CHUNK):
-                send(number)
-            between = time.perf_counter()
-            for _ in range(_CHUNK):
-                engine.commit()
-            sending += between - began
-            committing += time.perf_counter() - between
-    done = count // _CHUNK * _CHUNK
-    return {
-        "per_second": done / sending,
-        "engine_per_second": done / committing,
-        "row_bytes": row_bytes,
-    }
+
+    def one_turn(calls: int) -> None:
+        for number in range(calls):
+            send(number)
+
+    return _in_turns(one_turn, count=count, turns=max(1, count // _COMMITS))
 
 
 def from_threads(peer: str, *, count: int, threads: int) -> dict[str, Any]:
     """*count* calls shared by *threads* threads."""
     send = _sender(peer)
-    send(0)
-    start = threading.Barrier(threads + 1)
 
-    def share() -> None:
-        start.wait()
-        for number in range(count // threads):
+    def share(calls: int) -> None:
+        for number in range(calls):
             send(number)
 
-    crew = [threading.Thread(target=share) for _ in range(threads)]
-    for member in crew:
-        member.start()
-    start.wait()
-    began = time.perf_counter()
-    for member in crew:
-        member.join()
-    return {"per_second": count // threads * threads / (time.perf_counter() - began)}
+    with ThreadPoolExecutor(threads) as crew:
+        return _in_turns(
+            lambda calls: list(crew.map(share, [calls // threads] * threads)),
+            count=count, turns=_SHARED_TURNS,
+        )  # fmt: skip
 
 
 def from_coroutines(peer: str, *, count: int, coroutines: int) -> dict[str, Any]:
     """*count* awaited calls shared by *coroutines* coroutines of one loop."""
     task = _task(peer)
 
-    async def share() -> None:
-        for number in range(count // coroutines):
+    async def share(calls: int) -> None:
+        for number in range(calls):
             await task.adelay(number)
 
-    async def everything() -> float:
-        await task.adelay(0)
-        began = time.perf_counter()
-        await asyncio.gather(*(share() for _ in range(coroutines)))
-        return time.perf_counter() - began
+    async def one_turn(calls: int) -> None:
+        await asyncio.gather(*(share(calls // coroutines) for _ in range(coroutines)))
 
-    return {"per_second": count // coroutines * coroutines / asyncio.run(everything())}
+    with asyncio.Runner() as runner:
+        return _in_turns(
+            lambda calls: runner.run(one_turn(calls)), count=count, turns=_SHARED_TURNS
+        )
+
+
+def _in_turns(send: Callable[[int], object], *, count: int, turns: int) -> dict[str, Any]:
+    """*send* in turns with bare commits of rows as large as acked's, on the same disk.
+
+    Args:
+        send: Sends as many tasks as it is told.
+    """
+    per_turn = count // turns
+    # Until both have begun their log anew: writing it over is quicker than letting it grow.
+    send(max(per_turn, _WARM_UP_COMMITS))
+    database = Path(os.environ["BENCH_SQLITE"])
+    row_bytes = average_row_bytes(database)
+    sending = committing = 0.0
+    with SerialCommits(database.with_name("engine.db"), row_bytes) as engine:
+        for _ in range(_WARM_UP_COMMITS):
+            engine.commit()
+        for _ in range(turns):
+            began = time.perf_counter()
+            send(per_turn)
+            between = time.perf_counter()
+            for _ in range(_COMMITS):
+                engine.commit()
+            sending += between - began
+            committing += time.perf_counter() - between
+    return {
+        "per_second": per_turn * turns / sending,
+        "engine_per_second": _COMMITS * turns / committing,
+        "row_bytes": row_bytes,
+    }
 
 
 def steadily(peer: str, *, count: int, per_second: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Report:
     def show(self, console: Console) -> None:
         table = Table(title=self.title, title_justify="left", title_style="bold")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
+            table.add_column(column, justify="right" if number else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         console.print(table)

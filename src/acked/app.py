@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-import msgspec
-
-from acked import eager, hooks, result as results
+from acked import eager, hooks
 from acked.broker import Engine
 from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
 from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
-from acked.errors import ConfigurationError, UnknownTask
-from acked.message import Message, decode_arguments
+from acked.errors import ConfigurationError
+from acked.message import Message
 from acked.options import GivenOptions
 from acked.project import default_broker_url, find_module, module_name
 from acked.publisher import Publisher
+from acked.registration import check_function, elsewhere, place_of, same_function
+from acked.result import AsyncResult as Result
+from acked.sending import announce, as_celery_tells
 from acked.signature import Signature
 from acked.task import CHUNK, AsyncTask, Task
 
@@ -89,8 +89,10 @@ class Acked:
         if url is not None and settings.get("broker_url", url) != url:
             raise ConfigurationError("broker= and broker_url= say different things. Keep broker=.")
         if url is None and not settings.get("broker_url"):
+            frame = inspect.currentframe()
+            caller = frame.f_back.f_globals if frame and frame.f_back else {}
             url = os.environ.get(BROKER_URL_VARIABLE) or default_broker_url(
-                name, sys._getframe(1).f_globals.get("__file__")
+                name, caller.get("__file__")
             )
         if url is not None:
             settings["broker_url"] = url
@@ -105,10 +107,12 @@ class Acked:
         """Change settings. Those that are defaults of tasks count for tasks defined afterwards;
         the broker's are set once, when the application is made."""
         if fixed := {"broker_url"} & settings.keys():
-            raise ConfigurationError(f"{fixed.pop()} is set once: Acked({self.name!r}, broker=...).")
+            raise ConfigurationError(
+                f"{fixed.pop()} is set once: Acked({self.name!r}, broker=...)."
+            )
         self.settings = make_settings(settings, base=self.settings)
 
-    # -- tasks ------------------------------------------------------------------------------------
+    # -- tasks -------------------------------------------------------------------------------------
 
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
@@ -166,17 +170,15 @@ class Acked:
         self, function: Callable[..., Any], bind: bool, name: str | None,
         base: type[Task[..., Any]] | None, options: Mapping[str, Any],
     ) -> Task[..., Any]:  # fmt: skip
-        _check_function(function, bind)
+        check_function(function, bind=bind)
         if name is None:
             name = f"{module_name(function)}.{function.__name__}"
         kind = base or (AsyncTask if inspect.iscoroutinefunction(function) else Task)
-        if not (isinstance(kind, type) and issubclass(kind, Task)):
-            raise ConfigurationError(f"task {name}: base must be a subclass of Task, got {kind!r}.")
         known = self.tasks.get(name)
-        if known is not None and not _same(known.function, function):
+        if known is not None and not same_function(known.function, function):
             raise ConfigurationError(
-                f"two functions are registered as {name!r}: {_place(known.function)} and "
-                f"{_place(function)}. Give one of them another name: @app.task(name=...)."
+                f"two functions are registered as {name!r}: {place_of(known.function)} and "
+                f"{place_of(function)}. Give one of them another name: @app.task(name=...)."
             )
         task = kind(self, function, name=name, bind=bind, options=options)
         self.tasks[name] = task
@@ -184,9 +186,9 @@ class Acked:
 
     def _named(self, name: str) -> Task[..., Any]:
         """The task of that name; one that is registered elsewhere takes any arguments."""
-        return self.tasks.get(name) or Task(self, _elsewhere, name=name)
+        return self.tasks.get(name) or Task(self, elsewhere, name=name)
 
-    # -- sending ----------------------------------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------------------
 
     def send_task(
         self,
@@ -194,7 +196,7 @@ class Acked:
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> results.AsyncResult[Any]:
+    ) -> Result[Any]:
         """Send a call of a task by name, whether or not it is registered in this process."""
         return self._named(name).apply_async(args, kwargs, **options)
 
@@ -215,7 +217,7 @@ class Acked:
             task.get("options"), immutable=task.get("immutable", False),
         )  # fmt: skip
 
-    def send_many(self, signatures: Iterable[Signature[R]]) -> list[results.AsyncResult[R]]:
+    def send_many(self, signatures: Iterable[Signature[R]]) -> list[Result[R]]:
         """Send calls of any tasks, every `CHUNK` of them in one durable write.
 
         All are checked before the first is stored; should the broker fail in between, earlier
@@ -231,36 +233,41 @@ class Acked:
             self.publish([message for _, message in made[start : start + CHUNK]])
         return [task.AsyncResult(message.id) for task, message in made]
 
-    def AsyncResult(self, task_id: str) -> results.AsyncResult[Any]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str) -> Result[Any]:  # noqa: N802 - Celery's name
         """The result of a task that was sent before, by its id."""
-        return results.AsyncResult(task_id, self)
+        return Result(task_id, self)
+
+    def load_result(self, task: str, value: Any) -> Any:
+        """A decoded return value of the task of that name as its annotation says."""
+        known = self.tasks.get(task)
+        return value if known is None else known.arguments.load_result(value)
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Store *messages*: all or none, durable when it returns."""
         if hooks.before_task_publish.receivers or hooks.after_task_publish.receivers:
-            messages = [_announce(message) for message in messages]
+            messages = [announce(message) for message in messages]
         self.publisher.send(messages)
         if hooks.after_task_publish.receivers:
             for message in messages:
-                hooks.after_task_publish.send(message.task, **_as_celery_tells(message))
+                hooks.after_task_publish.send(message.task, **as_celery_tells(message))
 
     async def apublish(self, messages: Sequence[Message]) -> None:
         """`publish` for coroutines."""
         if hooks.before_task_publish.receivers or hooks.after_task_publish.receivers:
-            messages = [_announce(message) for message in messages]
+            messages = [announce(message) for message in messages]
         await self.publisher.asend(messages)
         if hooks.after_task_publish.receivers:
             for message in messages:
-                hooks.after_task_publish.send(message.task, **_as_celery_tells(message))
+                hooks.after_task_publish.send(message.task, **as_celery_tells(message))
 
-    def run_eagerly(self, task: Task[..., Any], message: Message) -> results.AsyncResult[Any]:
+    def run_eagerly(self, task: Task[..., Any], message: Message) -> Result[Any]:
         """Run *message* here and now."""
         result = eager.run(self, task, message)
         if self.settings.task_eager_propagates:
             result.get(disable_sync_subtasks=False)
         return result
 
-    # -- the broker -------------------------------------------------------------------------------
+    # -- the broker --------------------------------------------------------------------------------
 
     @property
     def broker_url(self) -> str:
@@ -309,85 +316,7 @@ class Acked:
         return f"<Acked: {self.name}>"
 
 
-# -- registering ------------------------------------------------------------------------------------
-
-
-def _elsewhere(*args: Any, **kwargs: Any) -> Any:
-    """Stands for the function of a task that this process does not have."""
-    raise UnknownTask("this task is not registered in this process: import the module it is in")
-
-
-def _check_function(function: object, bind: bool) -> None:
-    if not callable(function) or isinstance(function, type | Task):
-        raise ConfigurationError(
-            f"a task is made from a function, got {function!r}. Options are keywords: "
-            "@app.task(queue=...)."
-        )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(
-            f"{_place(function)} is a generator: a task runs to its end and returns one value. "
-            "Use self.progress() or self.save() for what it has to say on the way."
-        )
-    if bind and not inspect.signature(function).parameters:
-        raise ConfigurationError(
-            f"{_place(function)} has bind=True and no first parameter: def {_name(function)}(self)."
-        )
-
-
-def _name(function: object) -> str:
-    return getattr(function, "__qualname__", repr(function))
-
-
-def _place(function: Any) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{_name(function)} ({code.co_filename}:{code.co_firstlineno})" if code else repr(function)
-
-
-def _same(known: Any, function: Any) -> bool:
-    """Whether *function* is *known* defined once more: its module was reloaded, or its cell in an
-    interactive session run again."""
-    if known is function:
-        return True
-    if "<locals>" in _name(function) or _name(known) != _name(function):
-        return False
-    if known.__module__ != function.__module__:
-        return False
-    if function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
-        return True
-    return _place(known) == _place(function)
-
-
-# -- publishing -------------------------------------------------------------------------------------
-
-
-def _as_celery_tells(message: Message) -> dict[str, Any]:
-    args, kwargs = decode_arguments(message)
-    return {
-        "body": (args, kwargs, {}),
-        "exchange": "",
-        "routing_key": message.queue,
-        "headers": {
-            **message.headers, "id": message.id, "task": message.task,
-            "root_id": message.root_id or message.id, "parent_id": message.parent_id,
-        },
-        "properties": {"correlation_id": message.id, "priority": message.priority},
-        "declare": [],
-        "retry_policy": {},
-    }  # fmt: skip
-
-
-def _announce(message: Message) -> Message:
-    """Tell that *message* is about to be sent; headers that a receiver adds go along."""
-    told = _as_celery_tells(message)
-    hooks.before_task_publish.send(message.task, **told)
-    own = {"id", "task", "root_id", "parent_id"}
-    headers = {name: value for name, value in told["headers"].items() if name not in own}
-    if headers == message.headers:
-        return message
-    return msgspec.structs.replace(message, headers=headers)
-
-
-# -- finding ----------------------------------------------------------------------------------------
+# -- finding ---------------------------------------------------------------------------------------
 
 
 def load_app(target: str) -> Acked:

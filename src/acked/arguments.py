@@ -13,10 +13,18 @@ from typing import Any
 
 import msgspec
 
-from acked import annotations
+from acked import hints
 from acked.errors import NotSendable
 from acked.exact import (
-    JSON_TYPES, UNENCODABLE, Trouble, decode, encode, find_nan, find_trouble, kind_of, survives,
+    JSON_TYPES,
+    UNENCODABLE,
+    Trouble,
+    decode,
+    encode,
+    find_nan,
+    find_trouble,
+    kind_of,
+    survives,
     too_deep,
 )  # fmt: skip
 
@@ -62,7 +70,7 @@ class Arguments:
         self._unsupported: dict[str, str] = {}
         self._result: Any = None
 
-    # -- at the call ------------------------------------------------------------------------------
+    # -- at the call -------------------------------------------------------------------------------
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Whether the function can be called so.
@@ -75,7 +83,7 @@ class Arguments:
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise NotSendable(
-                    f"cannot send {self.task}: {error}. It takes {self.task}{self.signature}."
+                    f"cannot send {self.task}: {error}. It takes {self._shown}."
                 ) from None
 
     def dump(
@@ -91,22 +99,13 @@ class Arguments:
                 large.
         """
         self.check(args, kwargs)
-        rich = self.rich if self._rich is None else self._rich
-        if rich:
+        if not isinstance(kwargs, dict):
+            kwargs = dict(kwargs)  # a signature's are read-only, a type the encoder does not know
+        raw = None if self.rich else _exact_pair(args, kwargs)
+        if raw is None:
             self._check_each(args, kwargs)
-            raw_args, raw_kwargs = encode(args), encode(kwargs)
-        else:
-            try:
-                raw_args = encode(args) if args else _EMPTY_ARGS
-                raw_kwargs = encode(kwargs) if kwargs else _EMPTY_KWARGS
-                exact = (not args or decode(raw_args) == list(args)) and (
-                    not kwargs or decode(raw_kwargs) == kwargs
-                )
-            except UNENCODABLE:
-                exact = False
-            if not exact:
-                self._check_each(args, kwargs)
-                raw_args, raw_kwargs = encode(args), encode(kwargs)
+            raw = encode(args), encode(kwargs)
+        raw_args, raw_kwargs = raw
         size = len(raw_args) + len(raw_kwargs)
         if size > limit:
             raise NotSendable(
@@ -142,7 +141,7 @@ class Arguments:
         )
 
     def _check_rich(self, name: str, value: Any, annotation: Any) -> None:
-        wanted = annotations.text(annotation)
+        wanted = hints.text(annotation)
         try:
             raw = encode(value)
             arrives = msgspec.convert(decode(raw), annotation, str_keys=True)
@@ -153,17 +152,20 @@ class Arguments:
             ) from None
         if b"null" in raw and (trouble := find_nan(value)) is not None:
             raise self._refusal(name, trouble)
-        if arrives == value or encode(arrives) == raw and _alike(arrives, value):
+        if arrives == value or (encode(arrives) == raw and _alike(arrives, value)):
             return
-        if type(value) in JSON_TYPES and type(arrives) is not type(value):
-            return  # given in its JSON form, which the annotation turns into the type
+        # Given in its JSON form, which the annotation turns into the type. Not a str for bytes:
+        # who writes one rarely means base64.
+        by_form = type(value) in JSON_TYPES and type(arrives) is not type(value)
+        if by_form and not isinstance(arrives, bytes | bytearray | memoryview):
+            return
         raise NotSendable(
             f"cannot send {self.task}: argument {name} is {kind_of(value)} and would arrive as "
             f"{arrives!r:.200}, since the parameter is annotated {wanted}. Send what the "
             "annotation says, or correct the annotation."
         )
 
-    # -- in the worker ----------------------------------------------------------------------------
+    # -- in the worker -----------------------------------------------------------------------------
 
     def load(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Decoded arguments as the function wants them.
@@ -176,8 +178,8 @@ class Arguments:
             try:
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{self.task}{self.signature}: {error}") from None
-        if not (self.rich if self._rich is None else self._rich):
+                raise TypeError(f"{self._shown}: {error}") from None
+        if not self.rich:
             return args, kwargs
         return (
             [self._convert(self._name_at(index), value) for index, value in enumerate(args)],
@@ -196,8 +198,8 @@ class Arguments:
     def load_result(self, value: Any) -> Any:
         """A decoded return value as the return annotation says, or as it is where it does not
         fit: the work is done, and an annotation is no reason to hide its result."""
-        if not (self.rich if self._rich is None else self._rich) and self._result is None:
-            return value
+        if self._rich is None:
+            _ = self.rich  # resolves the return annotation as well
         if self._result is None:
             return value
         try:
@@ -205,23 +207,34 @@ class Arguments:
         except msgspec.ValidationError:
             return value
 
-    # -- names and annotations ----------------------------------------------------------------------
+    @property
+    def _shown(self) -> str:
+        """The task with its parameters as they are written: ``shop.scan(url: str)``."""
+        parameters = [
+            each.replace(annotation=_Bare(each.annotation))
+            if isinstance(each.annotation, str)  # from __future__ import annotations
+            else each
+            for each in self.signature.parameters.values()
+        ]
+        return f"{self.task}{self.signature.replace(parameters=parameters)}"
+
+    # -- names and annotations ---------------------------------------------------------------------
 
     @property
     def rich(self) -> dict[str, Any]:
         """The parameters whose values are converted, and to what. Resolved at first use, when the
         module that defines the task is complete."""
         if self._rich is None:
-            found = annotations.resolve(self._function)
+            found = hints.resolve(self._function)
             result = found.pop("return", None)
-            if annotations.is_rich(result) and not annotations.unsupported(result):
+            if hints.is_rich(result) and not hints.unsupported(result):
                 self._result = result
             rich: dict[str, Any] = {}
             for name in self.signature.parameters:
                 annotation = found.get(name)
-                if not annotations.is_rich(annotation):
+                if not hints.is_rich(annotation):
                     continue
-                if (why := annotations.unsupported(annotation)) is None:
+                if (why := hints.unsupported(annotation)) is None:
                     rich[name] = annotation
                 else:
                     self._unsupported[name] = why
@@ -238,15 +251,38 @@ class Arguments:
             return self._names[index]
         return self._rest or str(index)
 
-    def _named(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Iterator[tuple[str, Any]]:
+    def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for index, value in enumerate(args):
             yield self._name_at(index), value
         yield from kwargs.items()
 
 
+class _Bare(str):
+    """An annotation that is text, shown without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _exact_pair(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[bytes, bytes] | None:
+    """The JSON of both, where it gives them back as they are; None where it may not."""
+    try:
+        raw_args = encode(args) if args else _EMPTY_ARGS
+        raw_kwargs = encode(kwargs) if kwargs else _EMPTY_KWARGS
+        if args and decode(raw_args) != list(args):
+            return None
+        if kwargs and decode(raw_kwargs) != kwargs:
+            return None
+    except UNENCODABLE:
+        return None
+    return raw_args, raw_kwargs
+
+
 def _alike(one: Any, other: Any) -> bool:
     """Of one type, or both plain containers."""
     containers = (list, tuple, set, frozenset)
-    return type(one) is type(other) or isinstance(one, containers) and isinstance(other, containers)
+    return type(one) is type(other) or (
+        isinstance(one, containers) and isinstance(other, containers)
+    )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
-from acked.config import did_you_mean
 from acked.errors import ConfigurationError, NotSendable
+from acked.exact import dump_exact
 from acked.message import MAX_ID_LENGTH
 from acked.options import MAX_DELAY, check_limits, check_priority, check_queue
 from acked.outcome import TaskPolicy
 from acked.retry import check_seconds
 
-
+HEADERS_LIMIT = 64 * 1024
+"""Largest `headers` in bytes of JSON."""
 
 CALL_OPTIONS = frozenset(
     {
@@ -89,7 +89,7 @@ def _fields_of(option: str, value: Any, now: float) -> dict[str, Any]:
         case "expires":
             return {"expires": now + delay_seconds(option, value)}
         case "soft_time_limit" | "time_limit":
-            return {option: checkdelay_seconds(option, value)}
+            return {option: check_seconds(option, value)}
         case "queue":
             return {"queue": check_queue(value, NotSendable)}
         case "priority":
@@ -115,10 +115,11 @@ def _unknown(option: str) -> NotSendable:
         return NotSendable(
             f"the option {option!r} has no meaning here ({MEANINGLESS[option]}). Leave it out."
         )
+    near = difflib.get_close_matches(option, CALL_OPTIONS, n=1)
     return NotSendable(
-        f"unknown option {option!r}. {did_you_mean(option, CALL_OPTIONS)} "
-        f"apply_async takes args, kwargs, {', '.join(sorted(CALL_OPTIONS))}; "
-        "what the task itself takes goes into args and kwargs."
+        f"unknown option {option!r}. {f'Did you mean {near[0]!r}? ' if near else ''}"
+        f"Known: {', '.join(sorted(CALL_OPTIONS))}. What the task itself takes goes into args= "
+        "and kwargs=."
     )
 
 
@@ -145,12 +146,10 @@ def moment(option: str, value: Any) -> float:
 
 
 def _headers(value: Any) -> dict[str, Any]:
-    try:
-        if isinstance(value, dict) and msgspec.json.decode(msgspec.json.encode(value)) == value:
-            return value
-    except (TypeError, ValueError, RecursionError):
-        pass
-    raise NotSendable(f"headers must be a dict that JSON can carry, got {value!r:.300}.")
+    if not isinstance(value, dict):
+        raise NotSendable(f"headers must be a dict, got {value!r:.300}.")
+    dump_exact("headers", value, limit=HEADERS_LIMIT)
+    return value
 
 
 def check_task_id(value: object) -> str:
@@ -162,4 +161,6 @@ def check_task_id(value: object) -> str:
             pass
         else:
             return value
-    raise NotSendable(f"task_id must be a str of 1 to {MAX_ID_LENGTH} characters, got {value!r:.300}.")
+    raise NotSendable(
+        f"task_id must be a str of 1 to {MAX_ID_LENGTH} characters, got {value!r:.300}."
+    )

@@ -15,10 +15,10 @@ from typing import Any
 from acked.brokers.memory import MemoryBroker
 from acked.clock import ManualClock
 from acked.delivery import Settlement
+from acked.execute import Attempt, prepare
 from acked.message import Message
 from acked.result import EagerResult, RecordStore
 from acked.task import Task
-from acked.worker.execute import Attempt, prepare
 
 MOST_ATTEMPTS = 1_000
 """A task that retries for ever would never give its caller an answer."""

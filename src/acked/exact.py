@@ -139,7 +139,9 @@ def _trouble_with(value: Any, place: str) -> Trouble | None:
         )
     except UNENCODABLE:
         if isinstance(value, str | int | float):
-            plain = next(each.__name__ for each in (str, int, float) if isinstance(value, each))
+            plain = (
+                "str" if isinstance(value, str) else "float" if isinstance(value, float) else "int"
+            )
             return Trouble(place, kind, "which JSON cannot carry", f"send {plain}(...) of it")
         return Trouble(
             place, kind, "which JSON cannot carry",
@@ -196,13 +198,27 @@ def dump_text(what: str, value: Any, *, limit: int) -> bytes:
     try:
         raw = encode(value)
     except UNENCODABLE as error:
-        trouble = find_trouble(value)
-        if trouble is None:
-            raise NotSendable(f"{what} cannot be stored as JSON: {error}.") from None
+        place, culprit = _find_unencodable(value, "", 0)
         raise NotSendable(
-            f"{what}{trouble.place} is {trouble.kind}, {trouble.why}; return something JSON has."
+            f"{what}{place} is {kind_of(culprit)}, which cannot be stored as JSON ({error})."
         ) from None
     return within(what, raw, limit)
+
+
+def _find_unencodable(value: Any, place: str, depth: int) -> tuple[str, Any]:
+    """The innermost part of *value* that cannot be encoded, and where it is."""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list | tuple):
+        pairs = enumerate(value)
+    for key, item in pairs:
+        try:
+            encode(item)
+        except UNENCODABLE:
+            if depth < MAX_DEPTH:
+                return _find_unencodable(item, f"{place}[{key!r:.80}]", depth + 1)
+    return place, value
 
 
 def within(what: str, raw: bytes, limit: int) -> bytes:

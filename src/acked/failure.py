@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import builtins
 import traceback
+from pathlib import Path
+from types import TracebackType
 
 from acked import errors
 from acked.delivery import Failure
-from acked.errors import AckedError, RemoteError
+from acked.errors import RemoteError
 
 TEXT_LIMIT = 8 * 1024
 """Characters of an exception's text that are kept."""
@@ -21,46 +23,54 @@ TRACEBACK_LIMIT = 64 * 1024
 """Characters of a formatted traceback that are kept, from both ends."""
 
 _FRAMES = 50
-
-
-def _rebuildable() -> dict[str, type[Exception]]:
-    known: dict[str, type[Exception]] = {}
-    for name, value in vars(builtins).items():
-        if isinstance(value, type) and issubclass(value, Exception):
-            known[name] = value
-    # Raised out of a coroutine or generator these two turn into something else.
-    del known["StopIteration"], known["StopAsyncIteration"]
-    for name, value in vars(errors).items():
-        if isinstance(value, type) and issubclass(value, AckedError):
-            known[name if name not in known else f"acked.errors.{name}"] = value
-    del known["RemoteError"]
-    return known
-
-
-REBUILT = _rebuildable()
-"""Exceptions that come back as themselves, by the name `failure_of` gives them."""
-
-
-def failure_of(error: BaseException) -> Failure:
-    """*error* as text, whatever its own methods do, cut to the limits of this module."""
-    try:
-        lines = traceback.format_exception(
-            type(error), error, error.__traceback__, limit=-_FRAMES, compact=True
-        )
-        trace = "".join(line[:TRACEBACK_LIMIT] for line in lines)
-    except Exception:
-        # format_exception calls __str__ of the error and of its causes.
-        trace = "".join(traceback.format_tb(error.__traceback__, limit=-_FRAMES))
-    return Failure(name_of(type(error)), text_of(error), _storable(trace, TRACEBACK_LIMIT))
+_PACKAGE = str(Path(errors.__file__).parent)
 
 
 def name_of(kind: type[BaseException]) -> str:
     """``ValueError``, ``WorkerLostError``, ``shop.errors.Declined``."""
-    if kind.__module__ == "builtins" or REBUILT.get(kind.__qualname__) is kind:
-        return kind.__qualname__
-    if kind.__module__ == "acked.errors" and kind.__qualname__ not in REBUILT:
-        return kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__
+    if kind.__module__ == "builtins":
+        return name
+    if kind.__module__ == errors.__name__ and not hasattr(builtins, name):
+        return name
+    return f"{kind.__module__}.{name}"
+
+
+def _rebuildable() -> dict[str, type[Exception]]:
+    known: dict[str, type[Exception]] = {}
+    for value in (*vars(builtins).values(), *vars(errors).values()):
+        if isinstance(value, type) and issubclass(value, Exception):
+            known[name_of(value)] = value
+    # Raised out of a coroutine or generator the first two turn into something else; the third
+    # stands for another exception.
+    for name in ("StopIteration", "StopAsyncIteration", "RemoteError"):
+        del known[name]
+    return known
+
+
+REBUILT = _rebuildable()
+"""Exceptions that come back as themselves, by the name `name_of` gives them."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """*error* as text, whatever its own methods do, cut to the limits of this module."""
+    frames = _task_frames(error.__traceback__)
+    try:
+        shown = traceback.TracebackException(
+            type(error), error, frames, limit=-_FRAMES, compact=True
+        )
+        trace = "".join(line[:TRACEBACK_LIMIT] for line in shown.format())
+    except Exception:  # made with __str__, __notes__ and attributes of the error and its causes
+        trace = "".join(traceback.format_tb(frames, limit=-_FRAMES))
+    return Failure(name_of(type(error)), text_of(error), _storable(trace, TRACEBACK_LIMIT))
+
+
+def _task_frames(frames: TracebackType | None) -> TracebackType | None:
+    """*frames* from the task's own on, without those of the worker that called it."""
+    own = frames
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        own = own.tb_next
+    return own or frames
 
 
 def text_of(value: object) -> str:

@@ -166,7 +166,9 @@ def _fold_retry_kwargs(options: dict[str, Any]) -> None:
             )
         options["max_retries"] = wanted
     if "countdown" in kwargs:
-        options["retry_countdown"] = check_seconds("retry_kwargs countdown", kwargs.pop("countdown"))
+        options["retry_countdown"] = check_seconds(
+            "retry_kwargs countdown", kwargs.pop("countdown")
+        )
     if kwargs:
         raise ConfigurationError(
             f"retry_kwargs takes max_retries and countdown, got {', '.join(sorted(kwargs))}."

@@ -41,12 +41,12 @@ def counts_in(meta: Any) -> tuple[float, float] | None:
     """
     if not isinstance(meta, dict):
         return None
-    done = meta.get("current", meta.get("done"))
-    total = meta.get("total", 0)
-    if not _is_number(done) or not _is_number(total):
-        return None
-    return float(done), float(total)
+    done = _number(meta.get("current", meta.get("done")))
+    total = _number(meta.get("total", 0))
+    return None if done is None or total is None else (done, total)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return None

@@ -42,19 +42,22 @@ class _Send:
 
     Attributes:
         turn: Released when it is done, or when it is to lead.
-        to_lead: What it is to send, itself included; empty when it is done.
+        to_lead: What it is to send, itself included; empty while another leads.
+        done: It was sent, or failed.
         error: What it failed with.
     """
 
-    __slots__ = ("error", "future", "messages", "to_lead", "turn")
+    __slots__ = ("done", "error", "future", "messages", "to_lead", "turn")
 
     def __init__(
         self, messages: Sequence[Message], future: asyncio.Future[None] | None = None
     ) -> None:
         self.messages = messages
         self.future = future
-        self.turn = threading.Semaphore(0)
+        self.turn = threading.Lock()  # a semaphore of 0, in C
+        self.turn.acquire()
         self.to_lead: list[_Send] = []
+        self.done = False
         self.error: Exception | None = None
 
 
@@ -87,13 +90,8 @@ class Publisher:
         """
         # A soft time limit strikes after the write, so that its outcome is known.
         with shielded():
-            with self._lock:
-                follows = self._leading
-                self._leading = True
-                if follows:
-                    own = _Send(messages)
-                    self._pending.append(own)
-            if follows:
+            own = self._queue_behind(messages)
+            if own is not None:
                 self._follow(own)
                 return
             try:
@@ -101,32 +99,41 @@ class Publisher:
             finally:
                 self._hand_over()
 
+    def _queue_behind(self, messages: Sequence[Message]) -> _Send | None:
+        """A place in the line, or None: nobody leads, so the caller does."""
+        with self._lock:
+            if not self._leading:
+                self._leading = True
+                return None
+            own = _Send(messages)
+            self._pending.append(own)
+            return own
+
     def _follow(self, own: _Send) -> None:
         try:
             own.turn.acquire()
-        except BaseException:  # Ctrl-C: leave the line, and do not keep others waiting in it
-            self._step_back(own)
-            raise
-        if own.to_lead:
-            try:
+            if own.to_lead:
                 self._write(own.to_lead)
-            finally:
-                for each in own.to_lead:
-                    if each is not own:
-                        each.turn.release()
-                self._hand_over()
+        finally:
+            self._leave(own)
         if own.error is not None:
             raise own.error
 
-    def _step_back(self, own: _Send) -> None:
+    def _leave(self, own: _Send) -> None:
+        """Leave the line so that nobody waits for *own*, even when it was interrupted (Ctrl-C)."""
+        if own.done and not own.to_lead:
+            return
         with self._lock:
             if own in self._pending:
                 self._pending.remove(own)
-                return
-            others = [each for each in own.to_lead if each is not own]
-            self._pending.extendleft(reversed(others))
-            leads = bool(own.to_lead)
-        if leads:
+            for each in reversed(own.to_lead):
+                if each is own:
+                    continue
+                if each.done:
+                    each.turn.release()
+                else:  # the write was interrupted; sending again what was stored is harmless
+                    self._pending.appendleft(each)
+        if own.to_lead:
             self._hand_over()
 
     def _hand_over(self) -> None:
@@ -146,15 +153,17 @@ class Publisher:
         except BrokerUnavailable as error:
             # Nobody's fault: to try each alone would only wait for the same broker again.
             for each in batch:
-                each.error = _copy(error)
+                each.error = BrokerUnavailable(*error.args)  # a traceback is one thread's
         except Exception as error:
-            if len(batch) == 1:
-                batch[0].error = error
+            if len(batch) > 1:
+                for each in batch:
+                    self._write([each])
                 return
-            for each in batch:
-                self._write([each])
+            batch[0].error = error
+        for each in batch:
+            each.done = True
 
-    # -- coroutines ---------------------------------------------------------------------------------
+    # -- coroutines --------------------------------------------------------------------------------
 
     async def asend(self, messages: Sequence[Message]) -> None:
         """`send` for coroutines. One that is cancelled before its turn sends nothing."""
@@ -203,11 +212,6 @@ def _take(line: deque[_Send]) -> list[_Send]:
         batch.append(line.popleft())
         size += len(batch[-1].messages)
     return batch
-
-
-def _copy(error: BrokerUnavailable) -> BrokerUnavailable:
-    """One for each caller: a traceback belongs to one thread."""
-    return BrokerUnavailable(*error.args)
 
 
 def _resolve(batch: Iterable[_Send]) -> None:

@@ -76,7 +76,9 @@ class _Writer:
         with self._changed:
             self._lines.add(line)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="acked-progress", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="acked-progress", daemon=True
+                )
                 self._thread.start()
             self._changed.notify()
 

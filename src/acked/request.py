@@ -89,7 +89,7 @@ class Request:
             message=message, delivery=delivery, policy=policy, records=records, hostname=hostname
         )
 
-    # -- who and what ---------------------------------------------------------------------------
+    # -- who and what ------------------------------------------------------------------------------
 
     @property
     def id(self) -> str | None:
@@ -129,7 +129,7 @@ class Request:
         """This process, ``pid@host``."""
         return f"{os.getpid()}@{socket.gethostname()}"
 
-    # -- how often ------------------------------------------------------------------------------
+    # -- how often ---------------------------------------------------------------------------------
 
     @property
     def retries(self) -> int:
@@ -157,7 +157,7 @@ class Request:
             "redelivered": self.attempt - 1 > self.retries,
         }
 
-    # -- under which rules ----------------------------------------------------------------------
+    # -- under which rules -------------------------------------------------------------------------
 
     @property
     def eta(self) -> str | None:
@@ -178,11 +178,11 @@ class Request:
     def ignore_result(self) -> bool:
         return self.policy.ignore_result
 
-    # -- Celery's workflow fields: there are no workflows yet -------------------------------------
+    # -- Celery's workflow fields: there are no workflows yet --------------------------------------
 
     group = chord = chain = callbacks = errbacks = children = reply_to = None
 
-    # -- what it says about itself ----------------------------------------------------------------
+    # -- what it says about itself -----------------------------------------------------------------
 
     def report(self, progress: Progress) -> None:
         """Make *progress* the latest thing said; it is written soon, from another thread."""

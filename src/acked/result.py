@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -38,6 +38,10 @@ class RecordStore(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    def load_result(self, task: str, value: Any) -> Any:
+        """A decoded return value of the task of that name as its annotation says."""
+        ...
+
 
 class AsyncResult(Generic[R_co]):
     """A task that was sent.
@@ -49,25 +53,17 @@ class AsyncResult(Generic[R_co]):
         task_id: The task.
         app: The application, whose broker is asked.
         name: The task's name where it is known; else it is read from the record.
-        convert: Turns the decoded JSON into what the return annotation says.
     """
 
-    __slots__ = ("_app", "_convert", "_name", "_success", "id")
+    __slots__ = ("_app", "_name", "_success", "id")
 
-    def __init__(
-        self,
-        task_id: str,
-        app: RecordStore,
-        name: str | None = None,
-        convert: Callable[[Any], Any] | None = None,
-    ) -> None:
+    def __init__(self, task_id: str, app: RecordStore, name: str | None = None) -> None:
         self.id = task_id
         self._app = app
         self._name = name
-        self._convert = convert
         self._success: Record | None = None
 
-    # -- where it stands ----------------------------------------------------------------------------
+    # -- where it stands ---------------------------------------------------------------------------
 
     @property
     def task_id(self) -> str:
@@ -155,7 +151,7 @@ class AsyncResult(Generic[R_co]):
         """Whether it ended as FAILURE."""
         return self.state == State.FAILURE
 
-    # -- waiting ------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     def get(
         self,
@@ -192,7 +188,8 @@ class AsyncResult(Generic[R_co]):
                 raise self._late(timeout, record)
             wait = min(left, _LONG_WAIT)
             record = self._known(self._app.records.wait_for_change(self.id, record, wait))
-        return self._outcome(record, propagate)
+        value: R_co = self._outcome(record, propagate)
+        return value
 
     wait = get
 
@@ -214,7 +211,8 @@ class AsyncResult(Generic[R_co]):
         while True:
             record = self._known(await asyncio.to_thread(self._record))
             if record.is_final:
-                return self._outcome(record, propagate)
+                value: R_co = self._outcome(record, propagate)
+                return value
             left = _LONG_WAIT if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise self._late(timeout, record)
@@ -224,7 +222,7 @@ class AsyncResult(Generic[R_co]):
     def __await__(self) -> Generator[Any, None, R_co]:
         return self.aget().__await__()
 
-    # -- operating ------------------------------------------------------------------------------------
+    # -- operating ---------------------------------------------------------------------------------
 
     def revoke(self, terminate: bool = False, signal: str | None = None) -> None:
         """Revoke it for good: a waiting task never starts, a running one never runs again.
@@ -242,7 +240,7 @@ class AsyncResult(Generic[R_co]):
             self._app.records.discard([self.id])
         self._success = None
 
-    # -- inside -----------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _record(self) -> Record | None:
         if self._success is not None:
@@ -267,8 +265,9 @@ class AsyncResult(Generic[R_co]):
         )
 
     def _value(self, record: Record) -> Any:
-        value = None if record.result is None else _decode(record.result)
-        return self._convert(value) if self._convert and value is not None else value
+        if record.result is None:
+            return None
+        return self._app.load_result(record.task, _decode(record.result))
 
     def _error(self, record: Record) -> Exception:
         if record.state is State.REVOKED:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from acked import exact, message as messages
+from acked import exact
+from acked import message as messages
 from acked.arguments import Arguments
 from acked.calling import call_options, delay_seconds, moment
 from acked.errors import LeaseLost, MaxRetriesExceededError, NotSendable, Retry
@@ -46,9 +47,9 @@ class RunningTask:
         message = request.message
         return request if message is None or message.task == self.name else DIRECT
 
-    # -- retrying ---------------------------------------------------------------------------------
+    # -- retrying ----------------------------------------------------------------------------------
 
-    def retry(
+    def retry(  # noqa: PLR0917 - Celery's order
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -146,7 +147,7 @@ class RunningTask:
             changes.update(args=msgspec.Raw(raw_args), kwargs=msgspec.Raw(raw_kwargs))
         return messages.encode(msgspec.structs.replace(message, **changes))
 
-    # -- progress ---------------------------------------------------------------------------------
+    # -- progress ----------------------------------------------------------------------------------
 
     def progress(self, done: float, total: float = 0, message: str = "") -> None:
         """Say how far this run is: ``self.progress(3, 10, "resizing")``.
@@ -162,12 +163,11 @@ class RunningTask:
         if request.message is None:
             return
         before = request.progress or _NOTHING
-        request.report(
-            Progress(
-                done=done, total=total, message=message, meta=before.meta, state=before.state,
-                at=time.time(),
-            )  # fmt: skip
-        )
+        said = Progress(
+            done=done, total=total, message=message, meta=before.meta, state=before.state,
+            at=time.time(),
+        )  # fmt: skip
+        request.report(said)
 
     def track(
         self, rows: Iterable[T], total: float | None = None, message: str = ""
@@ -207,7 +207,7 @@ class RunningTask:
                 f"update_state is for the running task ({request.id}), not for {task_id!r}: only "
                 "the worker that holds a task may write to it."
             )
-        if state is not None and not (isinstance(state, str) and state and state.upper() == state):
+        if state is not None and (not state or state != str(state).upper()):
             raise NotSendable(f"state must be an upper-case name such as PROGRESS, got {state!r}.")
         if request.message is None:
             return
@@ -223,7 +223,7 @@ class RunningTask:
         request.own_state = own
         request.report(own)
 
-    # -- checkpoints ------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, value: Any) -> None:
         """Keep *value*, durably when this returns, for `saved` of this and every later attempt.

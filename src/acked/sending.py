@@ -7,28 +7,21 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from acked.broker import Records
-from acked.clock import Clock
+from acked import hooks
 from acked.config import Settings
-from acked.message import Message, new_ids
+from acked.message import Message, decode_arguments, new_ids
 from acked.request import current
-from acked.result import AsyncResult
+from acked.result import AsyncResult, RecordStore
 
 R = TypeVar("R")
 Raw = msgspec.Raw
 
 
-class Application(Protocol):
+class Application(RecordStore, Protocol):
     """What a task needs of its application."""
 
     @property
     def settings(self) -> Settings: ...
-
-    @property
-    def clock(self) -> Clock: ...
-
-    @property
-    def records(self) -> Records: ...
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Store *messages*: all or none, durable when it returns."""
@@ -69,3 +62,31 @@ def make_messages(
         Message(id=new, args=Raw(args), kwargs=Raw(kwargs), **common)
         for new, (args, kwargs) in zip(ids, pairs, strict=True)
     ]
+
+
+def as_celery_tells(message: Message) -> dict[str, Any]:
+    """What Celery's publish signals say about *message*."""
+    args, kwargs = decode_arguments(message)
+    return {
+        "body": (args, kwargs, {}),
+        "exchange": "",
+        "routing_key": message.queue,
+        "headers": {
+            **message.headers, "id": message.id, "task": message.task,
+            "root_id": message.root_id or message.id, "parent_id": message.parent_id,
+        },
+        "properties": {"correlation_id": message.id, "priority": message.priority},
+        "declare": [],
+        "retry_policy": {},
+    }  # fmt: skip
+
+
+def announce(message: Message) -> Message:
+    """Tell that *message* is about to be sent; headers that a receiver adds go along."""
+    told = as_celery_tells(message)
+    hooks.before_task_publish.send(message.task, **told)
+    own = {"id", "task", "root_id", "parent_id"}
+    headers = {name: value for name, value in told["headers"].items() if name not in own}
+    if headers == message.headers:
+        return message
+    return msgspec.structs.replace(message, headers=headers)

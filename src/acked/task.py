@@ -10,7 +10,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
-from acked import exact, message as messages
+from acked import exact
+from acked import message as messages
 from acked.arguments import Arguments
 from acked.calling import call_options
 from acked.errors import MaxRetriesExceededError, NotSendable, SoftTimeLimitExceeded
@@ -18,7 +19,7 @@ from acked.message import Message
 from acked.options import OPTION_NAMES, TaskOptions, policy_of, task_options, with_overrides
 from acked.outcome import TaskPolicy
 from acked.request import Request, current
-from acked.result import AsyncResult
+from acked.result import AsyncResult as Result
 from acked.running import RunningTask
 from acked.sending import Application, make_messages
 from acked.signature import Signature
@@ -132,7 +133,7 @@ class Task(RunningTask, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now, as a function: no message, no retry."""
         outer = current.get()
-        if outer.entering:
+        if outer.entering and outer.task == self.name:
             # A subclass overrides __call__ and came here with super(): this is the run itself.
             outer.entering = False
             return self.run(*args, **kwargs)  # type: ignore[no-any-return]  # typed by P and R
@@ -145,9 +146,9 @@ class Task(RunningTask, Generic[P, R]):
         finally:
             current.reset(token)
 
-    # -- sending ----------------------------------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------------------
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send a call. It is durable when this returns.
 
         Raises:
@@ -161,7 +162,7 @@ class Task(RunningTask, Generic[P, R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         """`delay` with options.
 
         Args:
@@ -177,7 +178,7 @@ class Task(RunningTask, Generic[P, R]):
         """
         return self._send(args or (), kwargs or {}, options)
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """`delay` for coroutines: many that send at once share one durable write."""
         return await self._asend(args, kwargs, _NOTHING)
 
@@ -186,13 +187,11 @@ class Task(RunningTask, Generic[P, R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         """`apply_async` for coroutines."""
         return await self._asend(args or (), kwargs or {}, options)
 
-    def delay_many(
-        self, calls: Iterable[Sequence[Any]], **options: Any
-    ) -> list[AsyncResult[R]]:
+    def delay_many(self, calls: Iterable[Sequence[Any]], **options: Any) -> list[Result[R]]:
         """Send many calls: ``resize.delay_many([(1,), (2,)])``. Celery's ``group(...)()``, without
         the group.
 
@@ -209,7 +208,7 @@ class Task(RunningTask, Generic[P, R]):
             raise NotSendable(f"cannot send {self.name}: many calls cannot share one task_id.")
         dump, limit = self.arguments.dump, self.app.settings.max_message_size
         pairs = [dump(args, _NOTHING, limit=limit) for args in calls]
-        sent: list[AsyncResult[R]] = []
+        sent: list[Result[R]] = []
         for start in range(0, len(pairs), CHUNK):
             messages = self._messages(pairs[start : start + CHUNK], options)
             if self.app.settings.task_always_eager:
@@ -219,9 +218,7 @@ class Task(RunningTask, Generic[P, R]):
                 sent += [self._result(message.id) for message in messages]
         return sent
 
-    async def adelay_many(
-        self, calls: Iterable[Sequence[Any]], **options: Any
-    ) -> list[AsyncResult[R]]:
+    async def adelay_many(self, calls: Iterable[Sequence[Any]], **options: Any) -> list[Result[R]]:
         """`delay_many` for coroutines."""
         return await asyncio.to_thread(self.delay_many, calls, **options)
 
@@ -229,14 +226,26 @@ class Task(RunningTask, Generic[P, R]):
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        throw: bool = False,
         **options: Any,
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         """Run the task here and now, retries and all, without waiting between them.
 
-        Hooks and signals fire as in a worker; limits do not apply. Returns an `EagerResult`.
+        Hooks and signals fire as in a worker; time limits do not apply.
+
+        Args:
+            args, kwargs: Arguments of the task.
+            throw: Raise what it ended with.
+            options: Those of `apply_async`.
+
+        Returns:
+            An `EagerResult`.
         """
-        message = self.message(args or (), kwargs or {}, options)
-        return self.app.run_eagerly(self, message)
+        result = self.app.run_eagerly(self, self.message(args or (), kwargs or {}, options))
+        if throw:
+            result.get(disable_sync_subtasks=False)
+        return result
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature; it may lack arguments that are added when it is sent."""
@@ -257,13 +266,13 @@ class Task(RunningTask, Generic[P, R]):
         """A signature with the options of `apply_async`."""
         return Signature(self, args or (), kwargs, options, immutable=immutable)
 
-    def AsyncResult(self, task_id: str) -> AsyncResult[R]:
-        """The result of a call of this task that was sent before."""
+    def AsyncResult(self, task_id: str) -> Result[R]:  # noqa: N802 - Celery's name
+        """The result of a call of this task that was sent before, by its id."""
         return self._result(task_id)
 
     def _send(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         message = self.message(args, kwargs, options)
         if self.app.settings.task_always_eager:
             return self.app.run_eagerly(self, message)
@@ -272,15 +281,15 @@ class Task(RunningTask, Generic[P, R]):
 
     async def _asend(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         message = self.message(args, kwargs, options)
         if self.app.settings.task_always_eager:
             return await asyncio.to_thread(self.app.run_eagerly, self, message)
         await self.app.apublish([message])
         return self._result(message.id)
 
-    def _result(self, task_id: str) -> AsyncResult[R]:
-        return AsyncResult(task_id, self.app, self.name, self.arguments.load_result)
+    def _result(self, task_id: str) -> Result[R]:
+        return Result(task_id, self.app, self.name)
 
     def message(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -301,7 +310,7 @@ class Task(RunningTask, Generic[P, R]):
             self.name, pairs, queue=queue, priority=self.priority, now=now, fields=fields
         )
 
-    # -- hooks, to be overridden --------------------------------------------------------------------
+    # -- hooks, to be overridden -------------------------------------------------------------------
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """The function is about to be called."""
@@ -320,7 +329,7 @@ class Task(RunningTask, Generic[P, R]):
     ) -> None:
         """The task ended, as *status*; *retval* is what it returned or raised."""
 
-    # -- for the worker -----------------------------------------------------------------------------
+    # -- for the worker ----------------------------------------------------------------------------
 
     def policy_for(self, message: Message) -> TaskPolicy:
         """`policy` with what *message* says otherwise."""
@@ -348,7 +357,7 @@ class Task(RunningTask, Generic[P, R]):
         an ``async def`` task is returned, to be awaited in that same context."""
         if self._calls_itself:
             request.entering = True
-            return self(*args, **kwargs)  # type: ignore[arg-type]  # checked when it was sent
+            return self(*args, **kwargs)
         return self.run(*args, **kwargs)
 
     def dump_result(self, value: Any) -> bytes:

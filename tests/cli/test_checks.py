@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from acked.broker import Engine, QueueCounts, WorkerRecord
-from acked.cli.checks.finding import Finding, few
+from acked.cli.checks.finding import Finding
 from acked.cli.checks.host import clock_finding, open_files
 from acked.cli.checks.queues import check_routes, check_unknown, check_workers
 from acked.cli.checks.sqlite_file import (
@@ -17,6 +17,7 @@ from acked.cli.checks.sqlite_file import (
     space_finding,
 )
 from acked.cli.checks.tasks import TaskFacts, check_tasks
+from acked.cli.wording import counted, few
 from acked.clock import ManualClock
 from acked.delivery import Settlement
 from acked.outcome import TaskPolicy, TaskUnknown, decide
@@ -147,7 +148,7 @@ def test_a_queue_that_waits_without_a_worker_fails() -> None:
     queues = [QueueCounts(queue="mails", queued=3, oldest=NOW - 90)]
     found = list(check_workers([worker("default")], queues, now=NOW))
     assert levels(found) == [("workers", "ok"), ("queues", "fail")]
-    assert "3 tasks wait in 'mails', the oldest 1 min 30 s" in found[1].text
+    assert "'mails': 3 waiting tasks, the oldest 1 min 30 s" in found[1].text
     assert found[1].remedy.endswith("-Q mails")
 
 
@@ -195,3 +196,9 @@ def test_tasks_that_no_worker_knows_are_named(memory: Engine, clock: ManualClock
 def test_long_lists_of_names_are_cut() -> None:
     assert few(["a", "b"]) == "a, b"
     assert few([*"abcdefg"]) == "a, b, c, d, e and 2 more"
+
+
+def test_numbers_of_things_are_words() -> None:
+    assert [counted(number, "task", "waiting") for number in (0, 1, 2)] == [
+        "0 waiting tasks", "1 waiting task", "2 waiting tasks",
+    ]  # fmt: skip

@@ -91,7 +91,7 @@ def test_show_tells_the_whole_story(acked: Acked) -> None:
     for told in (
         IDS["failed"],
         "FAILURE",
-        "2 counted, 1 retries",
+        "2 (retries 1, losses 0)",
         "time_limit\t5.0",
         "box.77.abc/1",
     ):
@@ -173,7 +173,15 @@ def test_retry_of_many_needs_yes_without_a_terminal(acked: Acked, store: Engine)
     assert state(store, "failed") is State.FAILURE
 
 
-@pytest.mark.parametrize("args", [(), ("--all", IDS["failed"]), (IDS["failed"], "--task", "t")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("--all", IDS["failed"]),
+        (IDS["failed"], "--task", "t"),
+        (IDS["failed"], "--state", "REVOKED"),
+    ],
+)
 def test_retry_takes_ids_or_all(acked: Acked, args: tuple[str, ...]) -> None:
     assert acked("retry", *args).code == 2
 
@@ -215,7 +223,7 @@ def test_purge_refuses_to_guess(acked: Acked, store: Engine) -> None:
 
 def test_purge_deletes_what_waits_in_a_queue(acked: Acked, store: Engine) -> None:
     ended = acked("purge", "--queue", "mails", "--yes")
-    assert (ended.code, ended.out) == (0, "deleted 1 waiting tasks\n")
+    assert (ended.code, ended.out) == (0, "deleted 1 waiting task\n")
     assert state(store, "waiting") is None
     assert state(store, "retrying") is State.SCHEDULED
 

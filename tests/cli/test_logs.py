@@ -167,6 +167,17 @@ def test_the_setup_logging_signal_takes_logging_over() -> None:
     assert logging.getLogger().handlers == before
 
 
+def test_a_receiver_that_came_later_takes_logging_over_as_well() -> None:
+    stream = text_of()
+    setup_logging.connect(nothing := lambda **named: None)
+    try:
+        configure("INFO", "text", io.StringIO())
+    finally:
+        setup_logging.disconnect(nothing)
+    logging.getLogger("shop").info("not ours any more")
+    assert stream.getvalue() == ""
+
+
 def test_a_task_that_closes_standard_error_does_not_silence_or_stop_the_worker() -> None:
     script = """
 import logging, os, sys

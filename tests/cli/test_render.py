@@ -73,7 +73,7 @@ def test_a_table_in_a_pipe_is_tab_separated() -> None:
 
 
 def test_facts_and_passages_in_a_pipe_keep_their_lines() -> None:
-    blocks = [Facts([("id", "a\nb")]), Passage("Traceback", "one\ntwo\x1b[2J\n")]
+    blocks: list[Block] = [Facts([("id", "a\nb")]), Passage("Traceback", "one\ntwo\x1b[2J\n")]
     assert plain(blocks) == "id\ta\\nb\n\nTraceback\n    one\n    two\\x1b[2J\n"
 
 

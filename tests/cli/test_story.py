@@ -89,14 +89,14 @@ def test_each_ending_has_its_word(
     now = clock.now()
     memory.send([Message(id="one-more-task", task="t")])
     (held,) = memory.claim("w/0", ["default"], 1).deliveries
-    more = {
+    endings: dict[str, dict[str, object]] = {
         "interrupted": {"reason": "worker stopped"},
         "lost": {"failure": Failure("WorkerLostError", "signal 9"), "not_before": None},
         "requeued": {"reason": "rejected", "not_before": None},
         "revoke": {"reason": "terminated"},
         "succeed": {"result": b"1"},
-    }[settle]
-    memory.settle([getattr(Settlement, settle)(held, at=now, started=now, **more)])
+    }
+    memory.settle([getattr(Settlement, settle)(held, at=now, started=now, **endings[settle])])
     assert told(memory, clock, "one-more-task").attempts[0].ended_by == ending
 
 

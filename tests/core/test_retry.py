@@ -182,7 +182,9 @@ def test_any_answer_gives_a_wait_within_bounds_or_none(value: object) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(["Wed", ",", " ", "21", "Oct", "2015", "07:28:00", "GMT", "-0000", "99", ":"])
+        st.sampled_from(
+            ["Wed", ",", " ", "21", "Oct", "2015", "07:28:00", "GMT", "-0000", "99", ":"]
+        )
     )
 )
 def test_a_broken_date_gives_a_wait_within_bounds_or_none(parts: list[str]) -> None:

@@ -6,6 +6,7 @@ overlap, and nobody may be charged for what was not his doing.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +88,7 @@ def _check_task(
     wanted = State.FAILURE if poison else expect
     if record.state is not wanted:
         bad.append(f"lost: {task} is {record.state} ({record.reason}), not {wanted}")
-    for run, after in zip(runs, runs[1:], strict=False):
+    for run, after in itertools.pairwise(runs):
         died = killed.get(run["pid"])
         if died is None:
             bad.append(f"unexcused duplicate: {task} ran again and pid {run['pid']} was not killed")

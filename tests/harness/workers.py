@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tests.harness import history
 
@@ -74,7 +74,7 @@ class Worker:
         self._file = log.open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "acked", "worker", target, *arguments],
-            env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **environment, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
             stdout=self._file, stderr=self._file, cwd=directory,
         )  # fmt: skip
 
@@ -96,6 +96,7 @@ class Worker:
 
     def ready(self, count: int = 1) -> Worker:
         """Wait until *count* task processes are there."""
+
         def there() -> bool:
             if self.process.poll() is not None:
                 raise AssertionError(f"worker ended: {self.output()}")
@@ -130,7 +131,7 @@ class Worker:
         """What it has logged."""
         return self.log.read_text(errors="replace")
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

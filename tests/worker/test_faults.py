@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -223,8 +224,8 @@ def _sleepers(root: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
-                command = open(f"/proc/{name}/cmdline", "rb").read()
-                environment = open(f"/proc/{name}/environ", "rb").read()
+                command = Path(f"/proc/{name}/cmdline").read_bytes()
+                environment = Path(f"/proc/{name}/environ").read_bytes()
                 if b"time.sleep(60" in command and b"ACKED_CONSUMER_PID" in environment:
                     found.append(int(name))
     return found
@@ -242,7 +243,9 @@ def test_the_death_of_the_supervisor_alone_leaves_no_second_owner(shop: Shop) ->
             history.note("kill", victim=pid)
         os.kill(victim.pid, signal.SIGKILL)
         victim.process.wait(10)
-        until(lambda: not any(alive(pid) for pid in below if pid), within=LEASE, what="children end")
+        until(
+            lambda: not any(alive(pid) for pid in below if pid), within=LEASE, what="children end"
+        )
     drain(shop, ids, within=180 if LONG else 60)
     verdict = shop.check(ids)
     report("supervisor death", verdict)

@@ -220,9 +220,7 @@ def test_delayed_tasks_are_not_in_the_workers_memory(shop: Shop) -> None:
     finish = shop.tasks.noop.delay(1)
     finish.get(timeout=10)
     before = resident(worker.pid) + sum(resident(pid) for pid in worker.processes)
-    tomorrow = [
-        shop.tasks.noop.s(n).set(countdown=3600 * 24) for n in range(20_000)
-    ]
+    tomorrow = [shop.tasks.noop.s(n).set(countdown=3600 * 24) for n in range(20_000)]
     shop.app.send_many(tomorrow)
     shop.tasks.noop.delay(2).get(timeout=10)
     time.sleep(2.5)  # two heartbeats, in which a worker that hoards would have hoarded

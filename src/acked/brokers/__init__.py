@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from acked.broker import Broker
+from acked.broker import Engine
 from acked.brokers.memory import MemoryBroker
 from acked.brokers.sqlite import DEFAULT_TIMEOUT, SQLiteBroker
 from acked.clock import Clock
@@ -15,7 +15,7 @@ FORMS = "sqlite:////absolute/path.db, sqlite:///relative/path.db, memory://"
 
 def open_broker(
     url: str, *, clock: Clock | None = None, timeout: float = DEFAULT_TIMEOUT
-) -> Broker:
+) -> Engine:
     """The broker that *url* names. It connects when it is first used.
 
     Args:

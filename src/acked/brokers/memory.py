@@ -113,7 +113,6 @@ class MemoryBroker:
         deliveries: list[Delivery] = []
         with self._lock:
             refused = self.settle(settlements)
-            self._expect_beats(consumer)
             now = self._clock.now()
             for line in self._open_lines(queues):
                 while len(deliveries) < limit and (waiting := self._first(line)) is not None:
@@ -121,8 +120,9 @@ class MemoryBroker:
                     held = change.claim(waiting, token=token, consumer=consumer, now=now)
                     self._store(held)
                     deliveries.append(change.as_delivery(held))
-        if deliveries:
-            self._ring()
+            if deliveries:
+                self._expect_beats(consumer)
+                self._ring()
         return Claim(deliveries, refused)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -313,7 +313,9 @@ class MemoryBroker:
                 each for each in self._records.values() if each.queue == queue and each.is_waiting
             )
 
-    def prune(self, *, succeeded_before: float, failed_before: float | None, limit: int) -> int:
+    def prune(
+        self, *, succeeded_before: float | None, failed_before: float | None, limit: int
+    ) -> int:
         with self._lock:
             return self._delete(
                 itertools.islice(
@@ -405,12 +407,13 @@ class MemoryBroker:
         return [self._records[each] for each in dict.fromkeys(task_ids) if each in self._records]
 
     def _seize(self, held: list[Record], by: str) -> list[Delivery]:
-        self._expect_beats(by)
         deliveries = []
         for before in held:
             after = change.seize(before, token=next(self._tokens), consumer=by)
             self._store(after)
             deliveries.append(change.as_delivery(after, seized_from=before))
+        if deliveries:
+            self._expect_beats(by)
         return deliveries
 
     def _expect_beats(self, consumer: str) -> None:
@@ -454,6 +457,6 @@ def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
     return None if record is None else (record.state, record.progress)
 
 
-def _ended_before(record: Record, succeeded: float, failed: float | None) -> bool:
+def _ended_before(record: Record, succeeded: float | None, failed: float | None) -> bool:
     limit = failed if record.state is State.FAILURE else succeeded
     return record.finished is not None and limit is not None and record.finished < limit

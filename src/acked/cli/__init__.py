@@ -41,7 +41,8 @@ def run(args: Sequence[str]) -> int:
         return _report("interrupted", Exit.INTERRUPTED)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "acked"
-        return _report(f"{error.format_message()}: see {where} --help", Exit.USAGE)
+        what = error.format_message().removesuffix(".")
+        return _report(f"{what}: see {where} --help", Exit.USAGE)
     except click.ClickException as error:
         return _report(error.format_message(), Exit.USAGE)
     except Stop as stop:

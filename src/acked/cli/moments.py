@@ -46,12 +46,13 @@ def distance(at: datetime | None, now: datetime) -> str:
     return f"{duration(-seconds)} ago"
 
 
-def clock_time(at: datetime | None) -> str:
-    """*at* by this host's clock, to the millisecond; empty for none."""
+def clock_time(at: datetime | None, *, with_offset: bool = True) -> str:
+    """*at* by this host's clock, to the millisecond, and its offset from UTC; empty for none."""
     if at is None:
         return ""
     try:
         local = at.astimezone()
     except OverflowError:
         local = at
-    return local.isoformat(sep=" ", timespec="milliseconds")
+    text = local.isoformat(sep=" ", timespec="milliseconds")
+    return text if with_offset else text[: len("2026-11-23 12:01:02.123")]

@@ -13,7 +13,9 @@ from acked.cli.finding import Query, find, resolve
 from acked.cli.output import confirmed, say
 from acked.cli.source import Source, source_options, yes_option
 from acked.cli.tasks import queue_option, task_option
+from acked.cli.wording import counted
 from acked.delivery import FINAL, TRANSITIONS, Event, State
+from acked.escaping import one_line
 from acked.record import Record
 
 CHUNK = 500
@@ -30,7 +32,7 @@ ids_argument = click.argument("task_ids", metavar="ID...", nargs=-1, required=Tr
 @click.argument("task_ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every task that the options below ask for.")
 @click.option(
-    "--state", "states", multiple=True, metavar="STATE", default=(State.FAILURE.value,),
+    "--state", "states", multiple=True, metavar="STATE",
     type=click.Choice([state.value for state in _REQUEUED], case_sensitive=False),
     help="With --all: in this state, FAILURE or REVOKED; repeatable.  [default: FAILURE]",
 )  # fmt: skip
@@ -57,24 +59,30 @@ def retry(
     """
     if bool(task_ids) == every:
         raise click.UsageError("give either ids or --all")
-    if not every and (queue or task or reason):
-        raise click.UsageError("--queue, --task and --reason choose among many: give --all as well")
+    if not every and (states or queue or task or reason):
+        raise click.UsageError("give --all with --state, --queue, --task or --reason, and no ids")
     with source.open() as opened:
         records = opened.records
         if not every:
             found = _resolved(records, task_ids)
             _act(found, _REQUEUED, records.requeue, "requeued")
             return
-        query = Query(states=states, queue=queue, task=task, reason=reason)
+        query = Query(
+            states=states or (State.FAILURE.value,), queue=queue, task=task, reason=reason
+        )
         # Collected first: what is requeued may fail again, and would then be found once more.
-        chosen = list(find(records, query))
-        if not chosen:
+        ids: list[str] = []
+        names: Counter[str] = Counter()
+        for record in find(records, query):
+            ids.append(record.id)
+            names[record.task] += 1
+        if not ids:
             raise Stop("no task fits: nothing was requeued", Exit.FAILED)
-        for name, count in Counter(record.task for record in chosen).most_common():
-            say(f"  {count:>8}  {name}")
-        if not confirmed(f"Requeue {_tasks(len(chosen))}?", yes):
+        for name, count in names.most_common():
+            say(f"  {count:>8}  {one_line(name)}")
+        if not confirmed(f"Requeue {counted(len(ids), 'task')}?", yes):
             raise Stop("nothing was requeued", Exit.FAILED)
-        _act(chosen, _REQUEUED, records.requeue, "requeued")
+        click.echo(f"requeued {counted(_in_chunks(ids, records.requeue), 'task')}")
 
 
 @click.command()
@@ -138,26 +146,23 @@ def _act(
     Raises:
         Stop: Some were left out.
     """
-    ids = [record.id for record in chosen if record.state in allowed]
-    count = 0
-    for start in range(0, len(ids), CHUNK):
-        count += act(ids[start : start + CHUNK])
+    count = _in_chunks([record.id for record in chosen if record.state in allowed], act)
     left = [record for record in chosen if record.state not in allowed]
     if count:
-        click.echo(f"{done} {_tasks(count)}")
+        click.echo(f"{done} {counted(count, 'task')}")
     if left:
         states = ", ".join(sorted(state.value for state in allowed))
         raise Stop(
-            f"{_tasks(len(left))} not {done}: only tasks that are {states} can be",
+            f"{counted(len(left), 'task')} not {done}: only tasks that are {states} can be",
             Exit.FAILED,
             tuple(f"  {each.id}  {each.task}  {each.state.value}" for each in left[:20]),
         )
     if count < len(chosen):
         raise Stop(
-            f"{_tasks(len(chosen) - count)} not {done}: they changed meanwhile; look again",
+            f"{counted(len(chosen) - count, 'task')} not {done}: they changed meanwhile",
             Exit.FAILED,
         )
 
 
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count} tasks"
+def _in_chunks(ids: Sequence[str], act: Callable[[Sequence[str]], int]) -> int:
+    return sum(act(ids[start : start + CHUNK]) for start in range(0, len(ids), CHUNK))

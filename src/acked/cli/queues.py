@@ -8,6 +8,8 @@ from acked.broker import QueueCounts, Records
 from acked.cli.exits import Exit, Stop
 from acked.cli.output import confirmed, say
 from acked.cli.source import Source, source_options, yes_option
+from acked.cli.wording import counted
+from acked.escaping import one_line
 
 
 @click.command()
@@ -36,11 +38,13 @@ def purge(source: Source, queues: tuple[str, ...], every: bool, yes: bool) -> No
             click.echo("nothing waits there")
             return
         for counts in chosen:
-            say(f"  {_waiting(counts):>8}  {counts.queue}")
-        if not confirmed(f"Delete {waiting} waiting tasks of {opened.broker.url}?", yes):
+            say(f"  {_waiting(counts):>8}  {one_line(counts.queue)}")
+        if not confirmed(
+            f"Delete {counted(waiting, 'task', 'waiting')} of {opened.broker.url}?", yes
+        ):
             raise Stop("nothing was deleted", Exit.FAILED)
         deleted = sum(opened.records.purge(counts.queue) for counts in chosen)
-        click.echo(f"deleted {deleted} waiting tasks")
+        click.echo(f"deleted {counted(deleted, 'task', 'waiting')}")
 
 
 def _chosen(records: Records, queues: tuple[str, ...]) -> list[QueueCounts]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from acked.app import Acked, load_app
-from acked.broker import Broker, Engine, Records
+from acked.broker import Broker, Records
 from acked.brokers import open_broker
 from acked.brokers.sqlite import SQLiteBroker
 from acked.cli.exits import Exit, Stop
@@ -47,7 +47,7 @@ class Source:
         return given or os.environ.get(APP_VARIABLE) or None
 
     @contextlib.contextmanager
-    def open(self, argument: str | None = None) -> Iterator[Opened]:
+    def open(self, argument: str | None = None) -> Generator[Opened]:
         """The broker, and the app where one was given. Closed at the end of the block.
 
         What is given beats the environment; an app beats a bare URL.
@@ -59,7 +59,7 @@ class Source:
         if target is not None:
             app = loaded(target)
             try:
-                yield Opened(_seen_from_here(app.broker), app.records, app)
+                yield Opened(app.broker, _records(app.broker), app)
             finally:
                 app.close()
             return
@@ -74,7 +74,7 @@ class Source:
             # Opening would make it, and a slip in the path would look like an empty queue.
             raise Stop(f"there is no file {broker.path}: correct the URL", Exit.UNAVAILABLE)
         try:
-            yield Opened(_seen_from_here(broker), broker, None)
+            yield Opened(broker, _records(broker), None)
         finally:
             broker.close()
 
@@ -94,13 +94,15 @@ def loaded(target: str) -> Acked:
         return load_app(target)
 
 
-def _seen_from_here(broker: Engine) -> Engine:
+def _records(broker: Broker) -> Records:
     if not broker.capabilities.shared:
         raise Stop(
             f"the tasks of {broker.url} live inside one process and cannot be seen from here: "
             "use a broker that processes share, such as sqlite:////path/tasks.db",
             Exit.USAGE,
         )
+    if not isinstance(broker, Records):
+        raise Stop(f"{broker.url} keeps no records: give the app that says where", Exit.USAGE)
     return broker
 
 

@@ -138,8 +138,9 @@ def worker(source: Source, /, target: str | None, **given: Any) -> int:
 
     \b
     Signals:
-      SIGTERM, SIGINT  take no new tasks, give the running ones --grace seconds, stop
-      SIGHUP           replace the processes one by one, with the code as it is now
+      SIGTERM, SIGINT         take no new tasks, give the running ones --grace seconds, stop
+      SIGQUIT, SIGINT again   interrupt them now; they run again elsewhere
+      SIGHUP                  replace the processes one by one, with the code as it is now
 
     \b
     Examples:

@@ -29,7 +29,9 @@ QUEUES = ("default", "mail")
 WORKERS = ("w1", "w2", "w10")
 CONSUMERS = ("w1/0", "w1/1", "w2/0", "w10/0")
 
-task_ids = st.sampled_from("abcdefgh")
+IDS = "abcdef"
+
+task_ids = st.sampled_from(IDS)
 some_ids = st.lists(task_ids, min_size=1, max_size=3, unique=True)
 workers = st.sampled_from(WORKERS)
 consumers = st.sampled_from(CONSUMERS)
@@ -81,6 +83,7 @@ class BrokerStateMachine(RuleBasedStateMachine):
         self.said: list[Settlement] = []
         self.before: dict[str, Record] = {}
         self.requeued: set[str] = set()
+        self.send([(task_id, "default", 0, None) for task_id in IDS[:3]], again=False)
 
     def teardown(self) -> None:
         if hasattr(self, "broker"):
@@ -105,7 +108,7 @@ class BrokerStateMachine(RuleBasedStateMachine):
     @rule(
         consumer=consumers,
         queues=st.permutations(QUEUES),
-        limit=st.integers(0, 4),
+        limit=st.sampled_from([10, 10, 2, 1, 0]),
         endings=st.lists(st.tuples(picks, kinds), max_size=2),
         heard=st.sampled_from([True, True, True, False]),
     )
@@ -113,7 +116,11 @@ class BrokerStateMachine(RuleBasedStateMachine):
         self, consumer: str, queues: list[str], limit: int, endings: list[tuple[int, str]],
         heard: bool,
     ) -> None:  # fmt: skip
-        asked = [self.ending(pick, kind) for pick, kind in endings if self.deliveries]
+        asked = [
+            self.ending(self.deliveries[pick % len(self.deliveries)], kind)
+            for pick, kind in endings
+            if self.deliveries
+        ]
         claim = self.broker.claim(consumer, queues, limit, settlements=asked)
         assert claim.refused == self.model.settle(asked)
         self.model.claim(consumer, queues, limit, claim.deliveries)
@@ -122,20 +129,30 @@ class BrokerStateMachine(RuleBasedStateMachine):
         else:
             self.seize_and_settle(consumer, consumer, Death(how="the reply was lost"), [])
 
-    @precondition(lambda self: self.deliveries)
+    @rule(consumer=consumers)
+    def claim_all(self, consumer: str) -> None:
+        """The plain form of `claim`: what a consumer does most of the time."""
+        self.claim(consumer, list(QUEUES), 10, [], heard=True)
+
+    @precondition(lambda self: self.model.holders)
     @rule(pick=picks, kind=kinds, again=st.booleans())
-    def settle(self, pick: int, kind: str, again: bool) -> None:
-        """Of a claim that still holds, or of one lost long ago."""
-        settlement = self.ending(pick, kind)
+    def settle_what_is_held(self, pick: int, kind: str, again: bool) -> None:
+        held = [each for each in self.deliveries if self.model.may_speak(each.id, each.token)]
+        self.settle(held[pick % len(held)], kind, again)
+
+    @precondition(lambda self: self.deliveries)
+    @rule(pick=picks, kind=kinds, chosen=st.lists(picks, max_size=3))
+    def settle_what_was_held_once(self, pick: int, kind: str, chosen: list[int]) -> None:
+        """A late settlement, and repetitions of what was said before."""
+        self.settle(self.deliveries[pick % len(self.deliveries)], kind, again=False)
+        repeated = [self.said[each % len(self.said)] for each in chosen]
+        assert self.broker.settle(repeated) == self.model.settle(repeated)
+
+    def settle(self, held: Delivery, kind: str, again: bool) -> None:
+        settlement = self.ending(held, kind)
         assert self.broker.settle([settlement]) == self.model.settle([settlement])
         if again:  # The reply was lost.
             assert self.broker.settle([settlement]) == self.model.settle([settlement])
-
-    @precondition(lambda self: self.said)
-    @rule(chosen=st.lists(picks, min_size=1, max_size=3))
-    def settle_again(self, chosen: list[int]) -> None:
-        repeated = [self.said[pick % len(self.said)] for pick in chosen]
-        assert self.broker.settle(repeated) == self.model.settle(repeated)
 
     @precondition(lambda self: self.deliveries)
     @rule(pick=picks, done=st.integers(0, 9))
@@ -153,16 +170,20 @@ class BrokerStateMachine(RuleBasedStateMachine):
 
     # Time and death
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 11.0, 60.0]))
-    def time_passes(self, seconds: float) -> None:
+    @rule(
+        seconds=st.sampled_from([0.5, 3.0, 11.0, 60.0]),
+        set_by=st.sampled_from([0.0, 0.0, 0.0, -3600.0, -7.0, 7.0, 3600.0]),
+    )
+    def time_passes(self, seconds: float, set_by: float) -> None:
         self.clock.advance(seconds)
+        self.clock.jump(set_by)
 
-    @rule(seconds=st.sampled_from([-3600.0, -7.0, 7.0, 3600.0]))
-    def clock_is_set(self, seconds: float) -> None:
-        self.clock.jump(seconds)
-
-    @rule(worker=workers, lease=st.sampled_from([5.0, 10.0, 60.0]))
-    def beat(self, worker: str, lease: float) -> None:
+    @rule(worker=workers, lease=st.sampled_from([10.0, 60.0, 60.0, None]))
+    def beat_or_leave(self, worker: str, lease: float | None) -> None:
+        if lease is None:
+            self.broker.leave(worker)
+            self.model.leave(worker)
+            return
         sent = beat(worker, lease=lease)
         orders = self.broker.renew(sent)
         assert sorted(orders, key=lambda order: order.id) == sorted(
@@ -191,57 +212,53 @@ class BrokerStateMachine(RuleBasedStateMachine):
             assert not self.model.is_due(record), f"{record} is due and was not made ready"
         self.bury(seized, Death(how="its lease ran out"), range(len(seized)) if settled else None)
 
-    @rule(worker=workers)
-    def leave(self, worker: str) -> None:
-        self.broker.leave(worker)
-        self.model.leave(worker)
-
     # Operators
 
-    @rule(ids=some_ids, terminate=st.booleans())
-    def revoke(self, ids: list[str], terminate: bool) -> None:
-        revoked = self.broker.revoke(ids, terminate=terminate)
-        assert revoked == self.model.revoke(ids, terminate=terminate)
+    @rule(
+        act=st.sampled_from(["revoke", "terminate", "requeue", "delete", "pause", "resume"]),
+        ids=some_ids,
+        queue=st.sampled_from(QUEUES),
+        how=st.sampled_from(["discard", "purge", "prune", "prune successes"]),
+    )
+    def operate(self, act: str, ids: list[str], queue: str, how: str) -> None:
+        """One rule for all that operators do, since tasks should mostly be left to run."""
+        broker, model = self.broker, self.model
+        if act in ("revoke", "terminate"):
+            terminate = act == "terminate"
+            revoked = broker.revoke(ids, terminate=terminate)
+            assert revoked == model.revoke(ids, terminate=terminate)
+        elif act == "requeue":
+            self.requeued = set(ids)
+            assert broker.requeue(ids) == model.requeue(ids)
+        elif act == "delete":
+            self.delete(ids[0], how)
+        elif act == "pause":
+            broker.pause(queue)
+            model.paused.add(queue)
+        else:
+            broker.resume(queue)
+            model.paused.discard(queue)
 
-    @rule(ids=some_ids)
-    def requeue(self, ids: list[str]) -> None:
-        self.requeued = set(ids)
-        assert self.broker.requeue(ids) == self.model.requeue(ids)
-
-    @rule(ids=some_ids)
-    def discard(self, ids: list[str]) -> None:
-        doomed = [r for r in self.model.known(ids) if r.state is not State.RUNNING]
-        assert self.broker.discard(ids) == self.model.delete(doomed)
-
-    @rule(queue=st.sampled_from(QUEUES))
-    def purge(self, queue: str) -> None:
-        doomed = [r for r in self.model.records.values() if r.queue == queue and r.is_waiting]
-        assert self.broker.purge(queue) == self.model.delete(doomed)
-
-    @rule(keep=st.sampled_from([0.0, 30.0]), failed=st.booleans())
-    def prune(self, keep: float, failed: bool) -> None:
-        limit = self.clock.now() - keep
-        doomed = [
-            record
-            for record in self.model.records.values()
-            if record.finished is not None
-            and record.finished < limit
-            and (failed or record.state is not State.FAILURE)
-        ]
-        pruned = self.broker.prune(
-            succeeded_before=limit, failed_before=limit if failed else None, limit=1000
-        )
-        assert pruned == self.model.delete(doomed)
-
-    @rule(queue=st.sampled_from(QUEUES))
-    def pause(self, queue: str) -> None:
-        self.broker.pause(queue)
-        self.model.paused.add(queue)
-
-    @rule(queue=st.sampled_from(QUEUES))
-    def resume(self, queue: str) -> None:
-        self.broker.resume(queue)
-        self.model.paused.discard(queue)
+    def delete(self, task_id: str, how: str) -> None:
+        records = self.model.records.values()
+        if how == "discard":
+            deleted = self.broker.discard([task_id])
+            doomed = [r for r in self.model.known([task_id]) if r.state is not State.RUNNING]
+        elif how == "purge":
+            deleted = self.broker.purge("mail")
+            doomed = [r for r in records if r.queue == "mail" and r.is_waiting]
+        else:
+            limit = self.clock.now() - 5
+            failed = limit if how == "prune" else None
+            deleted = self.broker.prune(succeeded_before=limit, failed_before=failed, limit=9)
+            doomed = [
+                record
+                for record in records
+                if record.finished is not None
+                and record.finished < limit
+                and (failed is not None or record.state is not State.FAILURE)
+            ]
+        assert deleted == self.model.delete(doomed)
 
     # What must be true after every step
 
@@ -271,7 +288,7 @@ class BrokerStateMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_kept_beside_the_records_is_the_models(self) -> None:
-        for task_id in "abcdefgh":
+        for task_id in IDS:
             assert self.broker.get(task_id) == self.model.records.get(task_id)
             assert self.broker.attempts(task_id) == self.model.attempts.get(task_id, [])
             assert self.broker.saved(task_id) == self.model.saved.get(task_id)
@@ -292,16 +309,12 @@ class BrokerStateMachine(RuleBasedStateMachine):
 
     # Steps
 
-    def ending(self, pick: int, kind: str) -> Settlement:
-        """A settlement of one of the deliveries ever given; small numbers mean late ones."""
-        held = self.deliveries[-1 - pick % len(self.deliveries)]
+    def ending(self, held: Delivery, kind: str) -> Settlement:
         settlement = settlements(held, self.clock.now())[kind]
         self.said.append(settlement)
         return settlement
 
-    def seize_and_settle(
-        self, dead: str, by: str, death: Death, running: list[int] | None
-    ) -> None:
+    def seize_and_settle(self, dead: str, by: str, death: Death, running: list[int] | None) -> None:
         seized = self.broker.seize(dead, by=by)
         self.model.seize(self.model.held_by(dead), by, seized)
         self.bury(seized, death, running)

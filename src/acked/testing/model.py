@@ -160,11 +160,7 @@ class Model:
         return token
 
     def revoke(self, task_ids: Sequence[str], *, terminate: bool) -> int:
-        unfinished = [
-            record
-            for record in self.known(task_ids)
-            if not record.is_final
-        ]
+        unfinished = [record for record in self.known(task_ids) if not record.is_final]
         for record in unfinished:
             self.records[record.id] = change.revoke(
                 record, terminate=terminate, now=self.clock.now()

@@ -161,6 +161,20 @@ class OperatingPromises(Timeline):
         broker.settle([settlements(self.claim_one(broker), clock.now())["requeued"]])
         assert self.state(broker, "a") is State.QUEUED
 
+    def test_a_time_from_before_a_revocation_cuts_no_later_wait_short(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        broker.send([msgspec.structs.replace(message("a"), eta=clock.now() + 30)])
+        broker.revoke(["a"])
+        broker.requeue(["a"])
+        broker.settle([settlements(self.claim_one(broker), clock.now())["retry"]])
+
+        clock.advance(31)
+
+        broker.reap(by="w2")
+        assert self.state(broker, "a") is State.SCHEDULED
+        assert self.claim(broker) == []
+
     def test_a_settlement_of_the_run_before_cannot_touch_a_requeued_task(
         self, broker: InspectedBroker, clock: ManualClock
     ) -> None:

@@ -14,7 +14,7 @@ from acked import errors, hooks
 from acked import message as messages
 from acked.app import Acked
 from acked.delivery import Event
-from acked.worker.execute import ExceptionInfo
+from acked.execute import ExceptionInfo
 from acked.worker.wire import Aftermath
 
 logger = logging.getLogger("acked.worker")

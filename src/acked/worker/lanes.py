@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from acked import shield
 from acked.delivery import Settlement
 from acked.errors import SoftTimeLimitExceeded
+from acked.execute import Attempt
 from acked.outcome import Revoked
-from acked.worker.execute import Attempt
 from acked.worker.limits import raise_in_thread, with_soft_limit
 from acked.worker.presence import Section
 
@@ -116,9 +116,7 @@ class CoroutineLane:
             alarm = self._loop.call_later(soft, strike)
         try:
             coroutine = attempt.call()
-            attempt.returned(
-                await (with_soft_limit(coroutine, passed) if soft else coroutine)
-            )
+            attempt.returned(await (with_soft_limit(coroutine, passed) if soft else coroutine))
         except asyncio.CancelledError as error:
             if self._section.ordered(slot):
                 attempt.raised, attempt.outcome = error, Revoked("terminated")

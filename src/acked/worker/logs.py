@@ -56,12 +56,13 @@ def configure(
         )
     if log_format not in FORMATS:
         raise ConfigurationError(f"log_format must be text or json, got {log_format!r}.")
+    root = logging.getLogger()
+    root.handlers[:] = [each for each in root.handlers if not isinstance(each, _Handler)]
     if setup_logging.receivers:
         setup_logging.send(None, loglevel=number, logfile=None, format=log_format, colorize=False)
         return
     handler = _Handler(stream if stream is not None else _own_stderr())
     handler.setFormatter(JSONFormatter(worker) if log_format == "json" else TextFormatter())
-    root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
     logging.captureWarnings(True)

@@ -6,14 +6,12 @@ import os
 
 import msgspec
 
-from acked.message import DEFAULT_QUEUE
-
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker runs. Names are those of Celery's worker options where it has them.
 
     Args:
-        queues: What to consume; earlier ones first.
+        queues: What to consume, earlier ones first; none stands for the app's default queue.
         concurrency: Task processes.
         threads: Threads in each process for synchronous tasks; 0 runs them in its main thread,
             one at a time.
@@ -29,7 +27,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         burst: Stop once the queues are empty.
     """
 
-    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    queues: tuple[str, ...] = ()
     concurrency: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
     threads: int = 0
     coroutines: int = 100

@@ -182,9 +182,7 @@ class Section:
 def journal_entry(settlement: Settlement) -> bytes:
     """*settlement* in the journal's form."""
     entry = _encoder.encode(settlement)
-    return (
-        len(entry).to_bytes(4, "little") + zlib.crc32(entry).to_bytes(4, "little") + entry
-    )
+    return len(entry).to_bytes(4, "little") + zlib.crc32(entry).to_bytes(4, "little") + entry
 
 
 class Presence:

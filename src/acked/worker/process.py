@@ -21,9 +21,9 @@ from acked import hooks
 from acked.app import Acked
 from acked.delivery import Delivery, Settlement
 from acked.errors import BrokerError
+from acked.execute import Attempt, prepare
 from acked.supervision import must_run_alone
 from acked.worker import limits
-from acked.worker.execute import Attempt, prepare
 from acked.worker.feed import Feed, Pace
 from acked.worker.lanes import CoroutineLane, Lane, ThreadLane, enter
 from acked.worker.options import WorkerOptions
@@ -54,9 +54,7 @@ class TaskProcess:
         supervisor: Process id that must stay our ancestor's; nothing is claimed without it.
     """
 
-    def __init__(
-        self, app: Acked, section: Section, consumer: str, options: WorkerOptions
-    ) -> None:
+    def __init__(self, app: Acked, section: Section, consumer: str, options: WorkerOptions) -> None:
         self._app = app
         self._broker = app.broker
         self._section = section
@@ -220,7 +218,8 @@ class TaskProcess:
             return True
         most = self._options.max_memory_per_child
         now = time.monotonic()
-        if most is None or now - self._memory_checked < MEMORY_EVERY:
+        # A process that has run nothing is as small as its successor would be.
+        if most is None or not self._feed.settled or now - self._memory_checked < MEMORY_EVERY:
             return False
         self._memory_checked = now
         return resident_kib() > most

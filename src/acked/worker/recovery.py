@@ -14,11 +14,11 @@ from acked import message as messages
 from acked.broker import Broker
 from acked.delivery import Delivery, Event, Settlement
 from acked.errors import MessageUnreadable
+from acked.execute import log_end
 from acked.options import with_overrides
 from acked.outcome import TaskPolicy, decide
 from acked.supervision import Death, outcome_of_death
 from acked.worker import presence
-from acked.worker.execute import log_end
 from acked.worker.presence import Presence, Running, Section
 from acked.worker.wire import Aftermath
 
@@ -93,9 +93,7 @@ def recover_lapsed(
             file.close()
     for held in unknown:
         running.setdefault(f"?{held.id}", []).append(Running(0, held.seized_token, 0, 0, 0))
-    settle_seized(
-        broker, seized, running, death=Death(how="its lease ran out"), policies=policies
-    )
+    settle_seized(broker, seized, running, death=Death(how="its lease ran out"), policies=policies)
 
 
 def settle_seized(
@@ -133,9 +131,7 @@ def settle_seized(
     return aftermath
 
 
-def policy_of(
-    body: bytes, policies: Mapping[str, TaskPolicy]
-) -> tuple[str, TaskPolicy]:
+def policy_of(body: bytes, policies: Mapping[str, TaskPolicy]) -> tuple[str, TaskPolicy]:
     """Name and policy of the task a body is for, the message's overrides applied."""
     try:
         message = messages.decode(body)

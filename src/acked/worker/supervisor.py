@@ -92,6 +92,7 @@ class Supervisor:
         Returns:
             0 after a stop, 1 when the application cannot be imported or the broker opened.
         """
+        logs.configure(self._options.loglevel, self._options.log_format, worker=self._worker)
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -191,7 +192,7 @@ class Supervisor:
         self._places = [Place(i, f"{self._worker}/{i}") for i in range(options.concurrency)]
         beat = Beat(
             worker=self._worker, host=self._host, pid=os.getpid(), started=time.time(),
-            queues=options.queues, processes=options.concurrency, lease=hello.lease,
+            queues=hello.queues, processes=options.concurrency, lease=hello.lease,
         )  # fmt: skip
         self._upkeep = Upkeep(broker, beat, hello, by=self._me)
         self._upkeep.begin(time.monotonic())
@@ -204,7 +205,7 @@ class Supervisor:
             kinds += f" of {options.threads} threads"
         text = (
             f"worker {self._worker} ready: app {hello.app}, {len(hello.policies)} tasks, "
-            f"{kinds}, queues {', '.join(options.queues)}, broker {self._broker.url}"
+            f"{kinds}, queues {', '.join(hello.queues)}, broker {self._broker.url}"
         )
         # Said at every log level: whoever starts a worker wants to know that it runs.
         logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None))
@@ -410,5 +411,4 @@ def run(target: str, options: WorkerOptions) -> int:
         print("acked: a worker needs Linux (process supervision); send tasks from anywhere.",
               file=sys.stderr)  # fmt: skip
         return 1
-    logs.configure(options.loglevel, options.log_format, worker="supervisor")
     return Supervisor(target, options).run()

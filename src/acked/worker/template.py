@@ -210,8 +210,11 @@ def main(arguments: list[str]) -> int:
     logs.configure(options.loglevel, options.log_format, worker="template")
     try:
         app = load_app(target)
+        if not options.queues:
+            queues = (app.settings.task_default_queue,)
+            options = msgspec.structs.replace(options, queues=queues)
         app.broker.setup()
-        hello = introduce(app)
+        hello = introduce(app, options)
     except AckedError as error:
         wire.say(channel, wire.Failed(text=str(error)))
         return 1
@@ -227,7 +230,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def introduce(app: Acked) -> wire.Hello:
+def introduce(app: Acked, options: WorkerOptions) -> wire.Hello:
     """What the supervisor must know of the application."""
     settings = app.settings
     return wire.Hello(
@@ -237,6 +240,7 @@ def introduce(app: Acked) -> wire.Hello:
         heartbeat=settings.heartbeat,
         result_expires=settings.result_expires,
         failure_expires=settings.failure_expires,
+        queues=options.queues,
         coroutines=any(task.is_async for task in app.tasks.values()),
         policies={name: task.policy for name, task in app.tasks.items()},
     )

@@ -21,6 +21,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     heartbeat: float
     result_expires: float | None
     failure_expires: float | None
+    queues: tuple[str, ...]
     coroutines: bool
     policies: dict[str, TaskPolicy]
 

@@ -82,6 +82,12 @@ class Database:
             yield connection
             connection.execute("COMMIT")
 
+    def version(self) -> int:
+        """A number that is another one once another connection has written, for this thread."""
+        with self.session() as connection:
+            (version,) = fetch(connection, "PRAGMA data_version")[0]
+        return int(version)
+
     def close(self) -> None:
         """Close the connections of every thread; each waits for its operation to end."""
         with self._registering:

@@ -45,9 +45,12 @@ INSERT INTO worker (worker, boot, lease_until) VALUES (?, ?, ?) ON CONFLICT DO N
 """
 
 HELD_BY = "state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?)"
-"""What a worker or one consumer holds; `holder_range` gives the bindings."""
+"""What a worker or one consumer holds; `_range` gives the bindings."""
 
-ORDERS = "SELECT id, token FROM task WHERE revoke = ? AND " + HELD_BY
+ORDERS = """
+SELECT id, token FROM task
+WHERE state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?) AND revoke = ?
+"""
 
 HELD = """
 SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, queue, sent, seq, body,
@@ -134,7 +137,7 @@ class TaskQueue(Store):
         about = msgspec.json.encode(beat).decode()
         with self._database.session() as connection:
             connection.execute(RENEW, (beat.worker, this_boot(), lease_until, about))
-            rows = fetch(connection, ORDERS, (REVOKE_TERMINATE, *_range(beat.worker)))
+            rows = fetch(connection, ORDERS, (*_range(beat.worker), REVOKE_TERMINATE))
         return [Order(task_id, token) for task_id, token in rows]
 
     def leave(self, worker: str) -> None:

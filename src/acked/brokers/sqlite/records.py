@@ -173,9 +173,8 @@ class TaskRecords(Store):
         pause, longest = LOOK_AGAIN
         version = None
         while True:
-            with self._database.session() as connection:
-                # Read first: what is committed between the two is then seen as a change.
-                latest = fetch(connection, "PRAGMA data_version")
+            # Read first: what is committed between the two is then seen as a change.
+            latest = self._database.version()
             if latest != version:
                 version = latest
                 record = self.get(task_id)
@@ -245,7 +244,9 @@ class TaskRecords(Store):
             connection.execute("DELETE FROM pause WHERE queue = ?", (queue,))
         self._waiting.wake(bit_of(queue))
 
-    def prune(self, *, succeeded_before: float, failed_before: float | None, limit: int) -> int:
+    def prune(
+        self, *, succeeded_before: float | None, failed_before: float | None, limit: int
+    ) -> int:
         count = 0
         for state, before in (
             ("SUCCESS", succeeded_before),

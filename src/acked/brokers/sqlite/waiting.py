@@ -148,10 +148,8 @@ class Waiting:
 
     def _poll(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        with self._database.session() as connection:
-            before = connection.data_version()
+        before = self._database.version()
         while (left := end - time.monotonic()) > 0 and not self._interrupted():
             time.sleep(min(POLL, left))
-            with self._database.session() as connection:
-                if connection.data_version() != before:
-                    return
+            if self._database.version() != before:
+                return

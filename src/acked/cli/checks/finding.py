@@ -43,9 +43,3 @@ def warn(check: str, text: str, remedy: str) -> Finding:
 def fail(check: str, text: str, remedy: str) -> Finding:
     """It must be mended."""
     return Finding(check=check, level="fail", text=text, remedy=remedy)
-
-
-def few(names: list[str], limit: int = 5) -> str:
-    """*names*, the first few of them written out."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from acked.broker import QueueCounts, Records, WorkerRecord
-from acked.cli.checks.finding import Finding, fail, few, info, ok, warn
+from acked.cli.checks.finding import Finding, fail, info, ok, warn
 from acked.cli.finding import Query, find
 from acked.cli.moments import duration
+from acked.cli.wording import counted, few
 from acked.delivery import WAITING
 
 UNKNOWN_TASK = "no worker knows this task"
@@ -39,20 +40,21 @@ def check_workers(
         since = (
             "" if queue.oldest is None else f", the oldest {duration(max(0.0, now - queue.oldest))}"
         )
+        tasks = counted(queue.queued, "task", "waiting")
         if queue.paused:
             yield warn(
                 "queues",
-                f"{queue.queue!r} is paused, and {queue.queued} tasks wait in it{since}",
+                f"{queue.queue!r} is paused, with {tasks}{since}",
                 f"acked resume {queue.queue}",
             )
         elif queue.queue not in consumed:
             yield fail(
                 "queues",
-                f"{queue.queued} tasks wait in {queue.queue!r}{since}, which no worker consumes",
+                f"no worker consumes {queue.queue!r}: {tasks}{since}",
                 f"acked worker MODULE:APP -Q {queue.queue}",
             )
         else:
-            yield ok("queues", f"{queue.queued} tasks wait in {queue.queue!r}{since}")
+            yield ok("queues", f"{queue.queue!r}: {tasks}{since}")
 
 
 def check_routes(

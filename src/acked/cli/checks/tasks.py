@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from acked.cli.checks.finding import Finding, few, info, ok, warn
+from acked.cli.checks.finding import Finding, info, ok, warn
+from acked.cli.wording import few
 from acked.outcome import TaskPolicy
 
 HOT_RETRY = 1.0

@@ -13,11 +13,11 @@ def findings_blocks(findings: Sequence[Finding]) -> list[Block]:
     """*findings* in order, and how many there are of each level."""
     rows = [
         (
-            each.level, each.check, each.text + (f"; {each.remedy}" if each.remedy else ""),
+            each.level, each.check, each.text, each.remedy,
         )
         for each in findings
     ]  # fmt: skip
-    counts = Counter(each.level for each in findings)
+    counts: Counter[str] = Counter(each.level for each in findings)
     levels = ("fail", "warn", "info", "ok")
     summary = ", ".join(f"{counts[level]} {level}" for level in levels if counts[level])
-    return [Grid("", ("level", "check", "finding"), rows), Line(summary)]
+    return [Grid("", ("level", "check", "finding", "remedy"), rows), Line(summary)]

@@ -22,7 +22,7 @@ def overview_blocks(seen: Overview, now: datetime) -> list[Block]:
             "queues",
             (
                 "queue", ">scheduled", ">queued", ">running", ">success", ">failure", ">revoked",
-                ">oldest waiting", ">workers", "",
+                ">oldest waiting", ">workers", "note",
             ),
             [_queue_row(queue) for queue in seen.queues],
             "no tasks yet",

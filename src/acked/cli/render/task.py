@@ -11,6 +11,7 @@ import msgspec
 from acked.cli.moments import clock_time, distance, duration
 from acked.cli.render.blocks import Block, Facts, Grid, Passage
 from acked.cli.story import AttemptView, FailureView, ProgressView, Story, TaskLine
+from acked.cli.wording import counted
 from acked.logs import short_id
 
 DATA_LIMIT = 2_000
@@ -66,11 +67,9 @@ def story_blocks(story: Story, now: datetime, *, tracebacks: bool) -> list[Block
 
 
 def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
-    counts = [f"{story.attempts_counted} counted", f"{story.retries} retries"]
-    if story.losses or story.suspected:
-        counts.append(f"{story.losses} losses")
+    counts = f"{story.attempts_counted} (retries {story.retries}, losses {story.losses})"
     if story.suspected:
-        counts.append(f"{story.suspected} times beside others when their process died")
+        counts += f"; {counted(story.suspected, 'time')} beside others when their process died"
     state = story.state
     if story.celery_state not in (story.state, "PENDING", "STARTED"):
         state += f" ({story.celery_state})"
@@ -84,11 +83,11 @@ def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
         ("queue", story.queue),
         ("priority", str(story.priority) if story.priority else ""),
         ("sent", _when(story.sent, now)),
-        ("due", _when(story.due, now) if story.due != story.sent else ""),
+        ("due", _when(story.due, now) if _delayed(story) else ""),
         ("claimed", _when(story.claimed, now)),
         ("finished", _when(story.finished, now)),
         ("process", story.process),
-        ("attempts", ", ".join(counts)),
+        ("attempts", counts),
         *[(name, _option(value, now)) for name, value in story.options.items()],
         ("parent", story.parent_id or ""),
         ("root", story.root_id or ""),
@@ -101,6 +100,12 @@ def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
         ("result", _data(story.result) if story.state == "SUCCESS" or story.result else ""),
         ("failure", _failure_words(story.failure)),
     ]
+
+
+def _delayed(story: Story) -> bool:
+    if story.due is None or story.sent is None:
+        return False
+    return (story.due - story.sent).total_seconds() > 1.0
 
 
 def _when(at: datetime | None, now: datetime) -> str:
@@ -140,12 +145,18 @@ def _attempt_row(attempt: AttemptView) -> tuple[str, ...]:
     return (
         str(attempt.number),
         attempt.ended_by,
-        clock_time(attempt.started),
+        clock_time(attempt.started, with_offset=False),
         "" if attempt.seconds is None else duration(attempt.seconds),
         attempt.process,
-        clock_time(attempt.next_at),
+        _next(attempt),
         _cut(why, DATA_LIMIT),
     )
+
+
+def _next(attempt: AttemptView) -> str:
+    if attempt.next_at is None or attempt.ended is None:
+        return ""
+    return f"{duration(max(0.0, (attempt.next_at - attempt.ended).total_seconds()))} later"
 
 
 def progress_words(progress: ProgressView | None) -> str:

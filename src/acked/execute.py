@@ -236,7 +236,7 @@ class ExceptionInfo:
         return self.traceback
 
 
-# -- prepare ----------------------------------------------------------------------------------------
+# -- prepare ---------------------------------------------------------------------------------------
 
 
 def prepare(
@@ -295,7 +295,9 @@ def log_end(name: str, held: Delivery, settlement: Settlement, *, expected: bool
         logger.log(level, "succeeded in %.3f s", took, extra=extra)
     elif event is Event.RETRY:
         wait = max(0.0, (settlement.not_before or settlement.at) - settlement.at)
-        logger.log(level, "attempt %d: %s; again in %.1f s", held.attempt, reason, wait, extra=extra)
+        logger.log(
+            level, "attempt %d: %s; again in %.1f s", held.attempt, reason, wait, extra=extra
+        )
     elif event is Event.FAIL:
         if settlement.failure is not None and not expected:
             extra["acked_traceback"] = settlement.failure.traceback

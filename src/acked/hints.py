@@ -29,6 +29,9 @@ _RICH_TYPES = (
 )  # fmt: skip
 _STR_KEYS = (str, Any, object)
 
+# What `type X = ...` makes, from Python 3.12 on.
+_ALIAS: type | tuple[()] = getattr(typing, "TypeAliasType", ())
+
 
 def resolve(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of *function* that can be resolved, each by itself.
@@ -49,7 +52,7 @@ def resolve(function: Callable[..., Any]) -> dict[str, Any]:
         holder = types.SimpleNamespace(__annotations__={name: annotation})
         try:
             found.update(typing.get_type_hints(holder, globalns=names, include_extras=True))
-        except Exception:
+        except Exception:  # noqa: S112 - unresolved means not converted, which needs no report
             continue
     return found
 
@@ -62,8 +65,8 @@ def is_rich(annotation: Any) -> bool:
 def _is_rich(annotation: Any, inside: frozenset[Any]) -> bool:
     if isinstance(annotation, typing.NewType):
         return _is_rich(annotation.__supertype__, inside)
-    if isinstance(annotation, _ALIAS_TYPES):
-        return _is_rich(annotation.__value__, inside)
+    if isinstance(annotation, _ALIAS):
+        return _is_rich(getattr(annotation, "__value__", None), inside)
     origin = typing.get_origin(annotation)
     if origin is None:
         return isinstance(annotation, type) and _is_rich_class(annotation, inside)
@@ -96,12 +99,6 @@ def _is_rich_class(kind: type, inside: frozenset[Any]) -> bool:
     )
 
 
-# `type X = ...` makes one of these from Python 3.12 on.
-_ALIAS_TYPES: tuple[type, ...] = (
-    (typing.TypeAliasType,) if hasattr(typing, "TypeAliasType") else ()
-)
-
-
 def unsupported(annotation: Any) -> str | None:
     """Why values of this rich *annotation* cannot be converted, or None when they can."""
     try:
@@ -113,4 +110,4 @@ def unsupported(annotation: Any) -> str | None:
 
 def text(annotation: Any) -> str:
     """*annotation* as one writes it."""
-    return annotation.__name__ if isinstance(annotation, type) else inspect.formatannotation(annotation)
+    return inspect.formatannotation(annotation)

@@ -1,0 +1,65 @@
+"""Which functions can become tasks, and when two of them are one."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+from acked.errors import ConfigurationError, UnknownTask
+from acked.task import Task
+
+
+def elsewhere(*args: Any, **kwargs: Any) -> Any:
+    """Stands for the function of a task that this process does not have."""
+    del args, kwargs
+    raise UnknownTask("this task is not registered in this process: import the module it is in")
+
+
+def check_function(function: object, *, bind: bool) -> None:
+    """Whether *function* can be a task.
+
+    Raises:
+        ConfigurationError: It cannot; says why.
+    """
+    if not callable(function) or isinstance(function, type | Task):
+        raise ConfigurationError(
+            f"a task is made from a function, got {function!r}. Options are keywords: "
+            "@app.task(queue=...)."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{place_of(function)} is a generator: a task runs to its end and returns one value. "
+            "Use self.progress() or self.save() for what it has to say on the way."
+        )
+    if bind and not inspect.signature(function).parameters:
+        raise ConfigurationError(
+            f"{place_of(function)} has bind=True and no first parameter. Write "
+            f"def {_name(function)}(self), or leave bind out."
+        )
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def place_of(function: Any) -> str:
+    """Where *function* is written, for people."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return repr(function)
+    return f"{_name(function)} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def same_function(known: Any, function: Any) -> bool:
+    """Whether *function* is *known* defined once more: its module was reloaded, or its cell in an
+    interactive session run again."""
+    if known is function:
+        return True
+    if "<locals>" in _name(function) or _name(known) != _name(function):
+        return False
+    if known.__module__ != function.__module__:
+        return False
+    if function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+        return True
+    return place_of(known) == place_of(function)
