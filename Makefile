@@ -21,7 +21,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/.demo ## Two workers, a server that misbehaves, kill -9: every task finishes (under a minute)
+demo: $(VENV)/.demo ## 200 tasks, a server that misbehaves, kill -9: every one finishes (half a minute)
 	$(BIN)/python examples/demo/run.py
 
 .PHONY: test

@@ -143,6 +143,12 @@ def steadily(peer: str, *, count: int, per_second: int) -> dict[str, Any]:
     return {}
 
 
+def succeeded(peer: str) -> dict[str, Any]:
+    """How many tasks acked's records call a success; the others' are not looked at."""
+    counts = _task(peer).app.records.counts()
+    return {"count": sum(queue.success for queue in counts)}
+
+
 def schedule(peer: str, *, count: int) -> dict[str, Any]:
     """*count* tasks due tomorrow, in bulk calls."""
     task = _task(peer)
@@ -157,6 +163,7 @@ ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     action.__name__: action
     for action in (
         fill, one_by_one, beside_the_engine, from_threads, from_coroutines, steadily, schedule,
+        succeeded,
     )
 }  # fmt: skip
 

@@ -61,6 +61,8 @@ def _drain(place: Bench, count: int) -> tuple[float, float]:
     executions = place.marks.read()
     if sorted(number for number, _ in executions) != list(range(count)):
         raise RuntimeError(f"{place.peer.label} did not run each of {count} tasks once")
+    if place.peer is ACKED and (success := place.produce("succeeded")["count"]) != count:
+        raise RuntimeError(f"{success} of {count} tasks are on record as a success")
     seconds = (executions[-1][1] - executions[0][1]) / 1e9
     return (count - 1) / seconds, cpu / (count - seen) * 1e6 if count > seen else 0.0
 

@@ -91,7 +91,7 @@ def kind_of(value: Any) -> str:
 def find_trouble(value: Any, place: str = "", depth: int = 0) -> Trouble | None:
     """The first thing in *value* that JSON would lose or change; tuples become lists, and that
     is fine."""
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH and isinstance(value, dict | list | tuple):
         return Trouble(
             "", f"nested deeper than {MAX_DEPTH}", "which cannot be read back safely",
             "store the data and send where it is",

@@ -21,7 +21,7 @@ from acked.delivery import (
     State,
     step,
 )
-from acked.message import Message
+from acked.message import Message, decode
 
 REVOKE_SOFT = 1
 REVOKE_TERMINATE = 2
@@ -198,8 +198,16 @@ def settle(record: Record, settlement: Settlement) -> Record:
         result=settlement.result,
         failure=None if event is Event.SUCCEED else settlement.failure or record.failure,
         reason=reason,
-        body=settlement.body if settlement.body is not None else record.body,
+        **_place(settlement),
     )
+
+
+def _place(settlement: Settlement) -> dict[str, Any]:
+    """The message that `Task.retry` changed, and where it waits from now on."""
+    if settlement.body is None:
+        return {}
+    message = decode(settlement.body)
+    return {"body": settlement.body, "queue": message.queue, "priority": message.priority}
 
 
 def history(record: Record, settlement: Settlement) -> Attempt | None:

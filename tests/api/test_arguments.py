@@ -137,7 +137,7 @@ def test_json_values_arrive_as_they_are(args: list[Any], kwargs: dict[str, Any])
         ({"a"}, set),
         (frozenset({SOME_ID}), frozenset[uuid.UUID]),
         ((1, "a"), tuple[int, str]),
-        ((1, (2, 3)), tuple),
+        ((1, "a"), tuple),
         (Point(1, 2.5, NOON), Point),
         (Row(b"k", {"t"}), Row),
         (Pair(1, date(2026, 1, 2)), Pair),

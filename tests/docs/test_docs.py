@@ -254,12 +254,14 @@ def test_every_option_the_text_names_exists(page: Path) -> None:
 
 
 CELERY_ALONE = {
-    "accept_content", "autodiscover_tasks", "broker_transport_options", "control",
-    "current_app", "enable_utc", "inspect", "result_backend", "result_extended",
-    "result_serializer", "shared_task", "task_acks_on_failure_or_timeout", "task_received",
-    "task_serializer", "task_track_started", "timezone", "visibility_timeout",
-    "worker_concurrency", "worker_max_memory_per_child", "worker_max_tasks_per_child",
-    "worker_prefetch_multiplier", "worker_soft_shutdown_timeout",
+    "accept_content", "acks_on_failure_or_timeout", "autodiscover_tasks",
+    "broker_transport_options", "compression", "control", "current_app", "enable_utc",
+    "inspect", "result_backend", "result_extended", "result_serializer", "send_events",
+    "serializer", "shared_task", "store_errors_even_if_ignored",
+    "task_acks_on_failure_or_timeout", "task_received", "task_serializer", "task_track_started",
+    "timezone", "typing", "visibility_timeout", "worker_concurrency",
+    "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_prefetch_multiplier",
+    "worker_soft_shutdown_timeout",
 }  # fmt: skip
 """Names of Celery that have no counterpart; the pages say so."""
 

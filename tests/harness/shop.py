@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any
 
+import msgspec
+
 from acked import Acked, Ignore, Reject, SoftTimeLimitExceeded, Task, TimeLimitExceeded
 from tests.harness.history import note
 
@@ -355,3 +357,17 @@ def hooked(self: Task[..., str], way: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(10)
     return way
+
+
+@app.task
+def keep(text: str) -> int:
+    return len(text)
+
+
+class Small(msgspec.Struct):
+    number: int
+
+
+@app.task
+def fussy(value: Small) -> None:
+    """Takes nothing but what its annotation says."""

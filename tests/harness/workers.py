@@ -57,6 +57,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def _path(environment: dict[str, str]) -> str:
+    """Where a worker finds modules: this tree, and what the test puts before it."""
+    first = environment.get("ACKED_TEST_PATH", "")
+    return ":".join([*([first] if first else []), str(ROOT / "src"), str(ROOT)])
+
+
 class Worker:
     """One `acked worker` with everything below it.
 
@@ -74,7 +80,7 @@ class Worker:
         self._file = log.open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "acked", "worker", target, *arguments],
-            env={**os.environ, **environment, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+            env={**os.environ, **environment, "PYTHONPATH": _path(environment)},
             stdout=self._file, stderr=self._file, cwd=directory,
         )  # fmt: skip
 

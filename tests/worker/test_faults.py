@@ -19,6 +19,7 @@ from tests.harness import history
 from tests.harness.workers import alive, until
 from tests.worker.conftest import Shop
 
+pytestmark = pytest.mark.chaos
 LONG = os.environ.get("ACKED_LONG") == "1"
 LEASE = 4.0
 

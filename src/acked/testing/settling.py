@@ -7,6 +7,7 @@ import pytest
 
 from acked.clock import ManualClock
 from acked.delivery import Event, Settlement, State
+from acked.message import encode
 from acked.record import Attempt
 from acked.testing.timeline import (
     KINDS,
@@ -74,6 +75,22 @@ class SettlingPromises(Timeline):
 
         clock.advance(60)
         assert self.claim_one(broker).body == changed("a")
+
+    def test_a_retry_waits_where_its_new_message_says(
+        self, broker: InspectedBroker, clock: ManualClock
+    ) -> None:
+        broker.send([message("a")])
+        held = self.claim_one(broker)
+        moved = encode(message("a", queue="slow", priority=7))
+        retried = Settlement.retry(
+            held, at=clock.now(), started=clock.now(), not_before=clock.now(), reason="retry",
+            body=moved,
+        )  # fmt: skip
+        assert broker.settle([retried]) == []
+        record = self.record(broker, "a")
+        assert (record.queue, record.priority, record.body) == ("slow", 7, moved)
+        assert broker.claim("w/0", ["default"], 1).deliveries == []
+        assert [each.id for each in broker.claim("w/0", ["slow"], 1).deliveries] == ["a"]
 
     def test_a_failure_keeps_its_exception_and_reason(
         self, broker: InspectedBroker, clock: ManualClock

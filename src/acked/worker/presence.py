@@ -37,7 +37,7 @@ FORMAT = 1
 HEADER = 4096
 SLOT_WORDS = 5
 SECTION_WORDS = 2
-JOURNAL_HALF = 512 * 1024
+JOURNAL_HALF = 128 * 1024
 CANCEL = 1
 """The order in a slot that asks the process to cancel the task there."""
 
@@ -216,7 +216,8 @@ class Presence:
             "format": FORMAT, "worker": worker, "pid": os.getpid(),
             "sections": sections, "slots": slots,
         }  # fmt: skip
-        os.ftruncate(descriptor, HEADER + sections * Section.size(slots))
+        # Allocated, not only sized: a store into a hole of a full volume would be a SIGBUS.
+        os.posix_fallocate(descriptor, 0, HEADER + sections * Section.size(slots))
         os.pwrite(descriptor, json.dumps(header).encode().ljust(HEADER, b"\0"), 0)
         os.rename(draft, path)
         return cls(path, descriptor)

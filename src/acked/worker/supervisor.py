@@ -168,6 +168,9 @@ class Supervisor:
             except (BrokerError, ConfigurationError) as error:
                 self._failure = str(error)
                 return
+            except OSError as error:
+                self._failure = f"cannot make the presence file: {error}. Is the volume full?"
+                return
         assert self._presence is not None
         wire.say(
             server.channel, wire.Share(path=str(self._presence.path)), self._presence.descriptor

@@ -36,6 +36,7 @@ class Upkeep:
         self._broker = broker
         self._beat = beat
         self._by = by
+        self._began = time.time(), time.monotonic()
         self._next_beat = 0.0
         self._next_neighbours = 0.0
         self._next_prune = 0.0
@@ -93,7 +94,9 @@ class Upkeep:
 
     def _prune(self, now: float) -> None:
         """Delete records past their retention, in small steps."""
-        wall = time.time()
+        # The clock's own time, or less: a clock set forward by years must not delete what was kept
+        # for days.
+        wall = min(time.time(), self._began[0] + time.monotonic() - self._began[1])
         succeeded, failed = self.hello.result_expires, self.hello.failure_expires
         try:
             count = self._broker.prune(

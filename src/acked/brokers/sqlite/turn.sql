@@ -64,7 +64,16 @@ BEGIN
         result = new.result,
         failure = iif(new.event = 'succeed', NULL, ifnull(new.failure, failure)),
         reason = iif(revoke AND new.back, 'revoked', new.reason),
-        body = ifnull(new.body, body)
+        body = ifnull(new.body, body),
+        -- A message that the task changed may wait elsewhere. As text: a blob would be read as JSONB.
+        queue = iif(
+            new.body IS NULL, queue,
+            ifnull(json_extract(CAST(new.body AS TEXT), '$.queue'), 'default')
+        ),
+        priority = iif(
+            new.body IS NULL, priority,
+            ifnull(json_extract(CAST(new.body AS TEXT), '$.priority'), 0)
+        )
     WHERE seq = new.tag AND token = new.token AND state = 'RUNNING';
 
     -- Settled before with the same token is not refused.
