@@ -21,6 +21,11 @@ class Clock(Protocol):
         ...
 
 
+# BOOTTIME where there is one (Linux): it also counts while the machine is suspended, so a lease
+# held by a laptop that slept has run out when it wakes.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """The host's own clocks."""
 
@@ -28,9 +33,7 @@ class SystemClock:
         return time.time()
 
     def steady(self) -> float:
-        # BOOTTIME, not MONOTONIC: it also counts while the machine is suspended, so a lease
-        # held by a laptop that slept has run out when it wakes.
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.clock_gettime(_STEADY)
 
 
 class ManualClock:

@@ -20,6 +20,5 @@ pytest.register_assert_rewrite(
 
 from acked.testing.conformance import BrokerConformance  # noqa: E402 - as said above
 from acked.testing.histories import BrokerStateMachine  # noqa: E402 - as said above
-from acked.testing.timeline import InspectedBroker  # noqa: E402 - as said above
 
-__all__ = ["BrokerConformance", "BrokerStateMachine", "InspectedBroker"]
+__all__ = ["BrokerConformance", "BrokerStateMachine"]

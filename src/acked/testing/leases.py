@@ -5,19 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from acked.broker import DEFAULT_LEASE, Order, WorkerRecord
+from acked.broker import DEFAULT_LEASE, Engine, Order, WorkerRecord
 from acked.clock import ManualClock
 from acked.delivery import Settlement, State
 from acked.message import encode
 from acked.record import Progress
-from acked.testing.timeline import InspectedBroker, Timeline, beat, message, settlements
+from acked.testing.timeline import Timeline, beat, message, settlements
 
 
 class LeasePromises(Timeline):
     """Who holds a task, for how long, and what becomes of a dead worker's tasks."""
 
     def test_a_worker_that_lost_its_lease_cannot_finish_the_next_attempt(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=10))
         slow = self.running(broker, "a", "w1/0")
@@ -40,7 +40,7 @@ class LeasePromises(Timeline):
         assert self.state(broker, "a") is State.SUCCESS
 
     def test_a_worker_that_beats_keeps_what_it_holds_however_long_it_takes(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=10))
         held = self.running(broker, "a", "w1/0")
@@ -52,7 +52,7 @@ class LeasePromises(Timeline):
         assert broker.settle([settlements(held, clock.now())["success"]]) == []
 
     def test_one_beat_keeps_what_every_consumer_of_the_worker_holds(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=10))
         for number in range(3):
@@ -65,7 +65,7 @@ class LeasePromises(Timeline):
 
     @pytest.mark.parametrize("lease", [1.0, 10.0, 600.0])
     def test_a_lease_lasts_as_long_as_the_beat_said(
-        self, broker: InspectedBroker, clock: ManualClock, lease: float
+        self, broker: Engine, clock: ManualClock, lease: float
     ) -> None:
         broker.renew(beat("w1", lease=lease))
         self.running(broker, "a", "w1/0")
@@ -76,7 +76,7 @@ class LeasePromises(Timeline):
         assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
     def test_a_worker_that_claims_before_its_first_beat_has_a_lease(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.running(broker, "a", "w1/0")
 
@@ -86,7 +86,7 @@ class LeasePromises(Timeline):
         assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
     def test_a_seized_delivery_names_the_dead_holder_and_has_a_fresh_token(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker, "a", "w1/3")
         before = self.record(broker, "a")
@@ -101,7 +101,7 @@ class LeasePromises(Timeline):
         )
 
     def test_what_was_seized_is_settled_by_who_seized_it(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.running(broker, "a", "w1/0")
         (seized,) = broker.seize("w1", by="w2")
@@ -114,7 +114,7 @@ class LeasePromises(Timeline):
         assert self.claim_one(broker).id == "a"
 
     def test_a_dead_consumer_says_nothing_more_once_it_was_seized(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker, "a", "w1/0")
         broker.seize("w1/0", by="w1")
@@ -126,7 +126,7 @@ class LeasePromises(Timeline):
         assert self.record(broker, "a") == record
 
     def test_what_was_settled_before_cannot_be_seized(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.finished(broker, clock, "a", State.SUCCESS)
 
@@ -134,7 +134,7 @@ class LeasePromises(Timeline):
         clock.advance(100)
         assert broker.reap(by="w2") == []
 
-    def test_seizing_a_worker_takes_from_all_its_consumers(self, broker: InspectedBroker) -> None:
+    def test_seizing_a_worker_takes_from_all_its_consumers(self, broker: Engine) -> None:
         for number in range(3):
             self.running(broker, f"task-{number}", f"w1/{number}")
 
@@ -147,7 +147,7 @@ class LeasePromises(Timeline):
         ]
 
     def test_seizing_a_consumer_leaves_its_neighbours_alone(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.running(broker, "a", "w1/1")
         neighbours = [self.running(broker, "b", "w1/0"), self.running(broker, "c", "w1/10")]
@@ -156,7 +156,7 @@ class LeasePromises(Timeline):
 
         assert broker.settle([settlements(h, clock.now())["success"] for h in neighbours]) == []
 
-    def test_names_that_begin_alike_are_not_confused(self, broker: InspectedBroker) -> None:
+    def test_names_that_begin_alike_are_not_confused(self, broker: Engine) -> None:
         self.running(broker, "a", "w1/0")
         self.running(broker, "b", "w10/0")
         self.running(broker, "c", "w_/0")
@@ -166,18 +166,18 @@ class LeasePromises(Timeline):
         assert [held.id for held in broker.seize("w_", by="w2")] == ["c"]
         assert [held.id for held in broker.seize("w%", by="w2")] == ["d"]
 
-    def test_what_was_seized_is_not_seized_again(self, broker: InspectedBroker) -> None:
+    def test_what_was_seized_is_not_seized_again(self, broker: Engine) -> None:
         self.running(broker, "a", "w1/0")
         assert len(broker.seize("w1", by="w2")) == 1
 
         assert broker.seize("w1", by="w3") == []
         assert broker.reap(by="w3") == []
 
-    def test_seizing_from_someone_unknown_gives_nothing(self, broker: InspectedBroker) -> None:
+    def test_seizing_from_someone_unknown_gives_nothing(self, broker: Engine) -> None:
         assert broker.seize("w9", by="w1") == []
 
     def test_a_consumer_may_seize_its_own_since_a_claims_reply_can_be_lost(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         unheard = self.running(broker, "a", "w1/0")
 
@@ -188,7 +188,7 @@ class LeasePromises(Timeline):
         assert self.claim_one(broker).attempt == 1
 
     def test_who_seized_and_died_too_is_seized_in_turn(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w2", lease=10))
         self.running(broker, "a", "w1/0")
@@ -200,7 +200,7 @@ class LeasePromises(Timeline):
         assert (second.consumer, second.seized_token) == ("w2/0", first.token)
 
     def test_the_lease_of_what_was_seized_is_that_of_its_new_holder(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=5))
         broker.renew(beat("w2", lease=60))
@@ -213,7 +213,7 @@ class LeasePromises(Timeline):
 
     @pytest.mark.parametrize("seconds", [3600.0, -3600.0, 315_360_000.0])
     def test_setting_the_clock_ends_no_lease(
-        self, broker: InspectedBroker, clock: ManualClock, seconds: float
+        self, broker: Engine, clock: ManualClock, seconds: float
     ) -> None:
         broker.renew(beat("w1", lease=10))
         held = self.running(broker, "a", "w1/0")
@@ -225,7 +225,7 @@ class LeasePromises(Timeline):
 
     @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
     def test_setting_the_clock_prolongs_no_lease(
-        self, broker: InspectedBroker, clock: ManualClock, seconds: float
+        self, broker: Engine, clock: ManualClock, seconds: float
     ) -> None:
         broker.renew(beat("w1", lease=10))
         self.running(broker, "a", "w1/0")
@@ -236,7 +236,7 @@ class LeasePromises(Timeline):
         assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
     def test_reaping_makes_due_tasks_ready_and_leaves_the_others(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         soon, late = clock.now() + 10, clock.now() + 20
         broker.send([
@@ -255,9 +255,7 @@ class LeasePromises(Timeline):
         ]
         assert self.record(broker, "a").due == soon
 
-    def test_reaping_takes_from_the_dead_alone(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_reaping_takes_from_the_dead_alone(self, broker: Engine, clock: ManualClock) -> None:
         broker.renew(beat("w1", lease=10))
         broker.renew(beat("w2", lease=60))
         self.running(broker, "a", "w1/0")
@@ -267,7 +265,7 @@ class LeasePromises(Timeline):
         assert [held.id for held in broker.reap(by="w3")] == ["a"]
 
     def test_a_worker_that_comes_back_after_its_lease_starts_with_nothing(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=10))
         self.running(broker, "a", "w1/0")
@@ -283,7 +281,7 @@ class LeasePromises(Timeline):
         assert broker.settle([settlements(again, clock.now())["success"]]) == []
 
     def test_a_dead_worker_is_forgotten_once_it_was_reaped(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=10))
         clock.advance(11)
@@ -294,7 +292,7 @@ class LeasePromises(Timeline):
 
         assert broker.workers() == []
 
-    def test_a_worker_that_left_is_forgotten_at_once(self, broker: InspectedBroker) -> None:
+    def test_a_worker_that_left_is_forgotten_at_once(self, broker: Engine) -> None:
         broker.renew(beat("w1"))
         broker.renew(beat("w2"))
 
@@ -302,14 +300,14 @@ class LeasePromises(Timeline):
 
         assert [worker.worker for worker in broker.workers()] == ["w2"]
 
-    def test_leaving_twice_or_unknown_is_harmless(self, broker: InspectedBroker) -> None:
+    def test_leaving_twice_or_unknown_is_harmless(self, broker: Engine) -> None:
         broker.renew(beat("w1"))
         broker.leave("w1")
         broker.leave("w1")
         broker.leave("w9")
 
     def test_what_a_worker_still_held_when_it_left_is_not_lost(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=600))
         self.running(broker, "a", "w1/0")
@@ -319,9 +317,7 @@ class LeasePromises(Timeline):
 
         assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
-    def test_a_beat_brings_the_order_to_kill_what_was_revoked(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_a_beat_brings_the_order_to_kill_what_was_revoked(self, broker: Engine) -> None:
         held = self.running(broker, "a", "w1/0")
         self.running(broker, "b", "w1/1")
         self.running(broker, "c", "w2/0")
@@ -332,7 +328,7 @@ class LeasePromises(Timeline):
         assert broker.renew(beat("w1")) == [Order("a", held.token)]
 
     def test_an_order_is_repeated_until_it_was_carried_out(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker, "a", "w1/0")
         broker.revoke(["a"], terminate=True)
@@ -343,9 +339,7 @@ class LeasePromises(Timeline):
 
         assert broker.renew(beat("w1")) == []
 
-    def test_a_revocation_without_terminate_orders_nobody_killed(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_a_revocation_without_terminate_orders_nobody_killed(self, broker: Engine) -> None:
         self.running(broker, "a", "w1/0")
 
         broker.revoke(["a"])
@@ -353,7 +347,7 @@ class LeasePromises(Timeline):
         assert broker.renew(beat("w1")) == []
 
     def test_a_workers_latest_beat_is_what_is_known_of_it(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.renew(beat("w1", lease=10))
         self.running(broker, "a", "w1/0")
@@ -370,7 +364,7 @@ class LeasePromises(Timeline):
         ]  # fmt: skip
 
     def test_a_body_nobody_can_read_is_seized_like_any_other(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         body = encode(message("a"))[:-4]
         self.plant_raw(broker, body)

@@ -46,6 +46,13 @@ class Model:
                 )
                 self.attempts[message.id] = []
 
+    def learn_tag(self, record: Record) -> None:
+        """The broker has numbered a task it was sent."""
+        if self.records[record.id].tag == 0:
+            self.records[record.id] = msgspec.structs.replace(
+                self.records[record.id], tag=record.tag
+            )
+
     def ready(self, queue: str) -> list[Record]:
         """What a claim from *queue* may give."""
         if queue in self.paused:
@@ -87,7 +94,8 @@ class Model:
             )  # fmt: skip
             assert delivery == as_delivery(self.records[waiting.id])
             self.holders[waiting.id] = delivery.token
-        self.expect_beats(consumer)
+        if deliveries:
+            self.expect_beats(consumer)
 
     def settle(self, settlements: Iterable[Settlement]) -> list[Settlement]:
         refused = []
@@ -219,4 +227,5 @@ class Model:
 
 
 def worker_of(consumer: str) -> str:
+    """The worker whose process *consumer* is."""
     return consumer.partition("/")[0]

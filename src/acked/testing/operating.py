@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from acked.broker import Filter
+from acked.broker import Engine, Filter
 from acked.clock import ManualClock
 from acked.delivery import State
 from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Progress
-from acked.testing.timeline import InspectedBroker, Timeline, message, settlements
+from acked.testing.timeline import Timeline, message, settlements
 
 FINISHED = (State.SUCCESS, State.FAILURE, State.REVOKED)
 COMES_BACK = [
@@ -29,7 +29,7 @@ class OperatingPromises(Timeline):
     """The writing half of `Records`."""
 
     def test_revoking_a_waiting_task_ends_it_at_once(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.send(broker, "a")
         broker.send([msgspec.structs.replace(message("b"), eta=clock.now() + 60)])
@@ -52,7 +52,7 @@ class OperatingPromises(Timeline):
         ("terminate", "mark"), [(False, REVOKE_SOFT), (True, REVOKE_TERMINATE)]
     )
     def test_revoking_a_running_task_marks_it_and_leaves_it_with_its_holder(
-        self, broker: InspectedBroker, clock: ManualClock, terminate: bool, mark: int
+        self, broker: Engine, clock: ManualClock, terminate: bool, mark: int
     ) -> None:
         held = self.running(broker)
         before = self.record(broker, "a")
@@ -63,9 +63,7 @@ class OperatingPromises(Timeline):
         assert broker.settle([settlements(held, clock.now())["success"]]) == []
         assert self.state(broker, "a") is State.SUCCESS
 
-    def test_an_order_to_terminate_is_not_taken_back_by_a_softer_one(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_an_order_to_terminate_is_not_taken_back_by_a_softer_one(self, broker: Engine) -> None:
         self.running(broker)
         broker.revoke(["a"], terminate=True)
 
@@ -75,7 +73,7 @@ class OperatingPromises(Timeline):
 
     @pytest.mark.parametrize("kind", COMES_BACK)
     def test_a_revoked_task_that_would_come_back_ends_instead(
-        self, broker: InspectedBroker, clock: ManualClock, kind: str
+        self, broker: Engine, clock: ManualClock, kind: str
     ) -> None:
         held = self.running(broker)
         broker.revoke(["a"])
@@ -91,7 +89,7 @@ class OperatingPromises(Timeline):
         assert self.claim(broker) == []
 
     def test_a_revocation_outlives_the_death_of_the_holder(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.running(broker, "a", "w1/0")
         broker.revoke(["a"])
@@ -103,7 +101,7 @@ class OperatingPromises(Timeline):
 
     @pytest.mark.parametrize("state", FINISHED)
     def test_revoking_a_finished_task_changes_nothing(
-        self, broker: InspectedBroker, clock: ManualClock, state: State
+        self, broker: Engine, clock: ManualClock, state: State
     ) -> None:
         before = self.finished(broker, clock, "a", state)
 
@@ -111,9 +109,7 @@ class OperatingPromises(Timeline):
 
         assert self.record(broker, "a") == before
 
-    def test_revoking_counts_the_unfinished_alone(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_revoking_counts_the_unfinished_alone(self, broker: Engine, clock: ManualClock) -> None:
         self.finished(broker, clock, "a", State.SUCCESS)
         self.running(broker, "b")
         self.send(broker, "c")
@@ -123,7 +119,7 @@ class OperatingPromises(Timeline):
 
     @pytest.mark.parametrize("state", [State.FAILURE, State.REVOKED])
     def test_a_requeued_task_runs_again_under_its_id_with_its_history(
-        self, broker: InspectedBroker, clock: ManualClock, state: State
+        self, broker: Engine, clock: ManualClock, state: State
     ) -> None:
         before = self.finished(broker, clock, "a", state)
         clock.advance(60)
@@ -142,7 +138,7 @@ class OperatingPromises(Timeline):
         assert [entry.number for entry in broker.attempts("a")] == [1, 2]
 
     def test_a_requeued_task_has_its_retries_and_losses_back_and_is_not_revoked(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.send(broker, "a")
         for kind in ("retry", "lost, again later", "interrupted as a suspect"):
@@ -162,7 +158,7 @@ class OperatingPromises(Timeline):
         assert self.state(broker, "a") is State.QUEUED
 
     def test_a_time_from_before_a_revocation_cuts_no_later_wait_short(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.send([msgspec.structs.replace(message("a"), eta=clock.now() + 30)])
         broker.revoke(["a"])
@@ -176,7 +172,7 @@ class OperatingPromises(Timeline):
         assert self.claim(broker) == []
 
     def test_a_settlement_of_the_run_before_cannot_touch_a_requeued_task(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         kinds = settlements(held, clock.now())
@@ -190,7 +186,7 @@ class OperatingPromises(Timeline):
         assert broker.settle([kinds["failure"]]) == [kinds["failure"]]
 
     def test_only_what_ended_without_success_is_requeued(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.finished(broker, clock, "a", State.SUCCESS)
         self.running(broker, "b")
@@ -202,7 +198,7 @@ class OperatingPromises(Timeline):
         assert [self.record(broker, task_id) for task_id in "abc"] == before
 
     def test_a_discarded_task_is_gone_with_all_that_was_kept_of_it(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         broker.save("a", held.token, b"1")
@@ -217,9 +213,7 @@ class OperatingPromises(Timeline):
         assert self.claim(broker) == []
         assert broker.counts() == []
 
-    def test_a_running_task_cannot_be_discarded(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_running_task_cannot_be_discarded(self, broker: Engine, clock: ManualClock) -> None:
         held = self.running(broker)
 
         assert broker.discard(["a"]) == 0
@@ -227,7 +221,7 @@ class OperatingPromises(Timeline):
         assert broker.settle([settlements(held, clock.now())["success"]]) == []
 
     def test_a_discarded_id_may_be_sent_anew_and_old_settlements_cannot_touch_it(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         old = settlements(held, clock.now())["failure"]
@@ -242,7 +236,7 @@ class OperatingPromises(Timeline):
         assert broker.settle([old]) == [old]
 
     def test_purging_deletes_what_waits_in_that_queue_alone(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.finished(broker, clock, "done", State.SUCCESS)
         self.running(broker, "running")
@@ -257,9 +251,7 @@ class OperatingPromises(Timeline):
         left = {record.id for record in broker.search(Filter())}
         assert left == {"done", "running", "elsewhere"}
 
-    def test_a_resumed_queue_goes_on_where_it_was(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_resumed_queue_goes_on_where_it_was(self, broker: Engine, clock: ManualClock) -> None:
         held = self.running(broker, "a")
         self.send(broker, "b")
         broker.pause("default")
@@ -274,7 +266,7 @@ class OperatingPromises(Timeline):
         assert [each.id for each in self.claim(broker)] == ["b", "c"]
 
     def test_what_becomes_due_in_a_paused_queue_waits_there(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.send([msgspec.structs.replace(message("a"), eta=clock.now() + 1)])
         broker.pause("default")
@@ -286,7 +278,7 @@ class OperatingPromises(Timeline):
         assert self.claim_one(broker).id == "a"
 
     def test_pruning_deletes_what_finished_before_a_time(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         for state in FINISHED:
             self.finished(broker, clock, f"old {state}", state)
@@ -305,7 +297,7 @@ class OperatingPromises(Timeline):
         assert broker.prune(succeeded_before=middle, failed_before=middle, limit=100) == 0
         assert len(broker.search(Filter())) == 5
 
-    def test_pruning_stops_at_its_limit(self, broker: InspectedBroker, clock: ManualClock) -> None:
+    def test_pruning_stops_at_its_limit(self, broker: Engine, clock: ManualClock) -> None:
         for number in range(5):
             self.finished(broker, clock, f"task-{number}", State.SUCCESS)
         after = clock.now() + 1

@@ -5,43 +5,39 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from acked.broker import Filter, QueueCounts
+from acked.broker import Engine, Filter, QueueCounts
 from acked.clock import ManualClock
 from acked.delivery import State
 from acked.record import Progress
-from acked.testing.timeline import InspectedBroker, Timeline, message, settlements
+from acked.testing.timeline import Timeline, message, settlements
 
 
 class ReadingPromises(Timeline):
     """`get`, `attempts`, `search`, `counts`, `report`, `save`, `saved`."""
 
-    def found(self, broker: InspectedBroker, wanted: Filter) -> list[str]:
+    def found(self, broker: Engine, wanted: Filter) -> list[str]:
         """Ids of what *wanted* finds."""
         return [record.id for record in broker.search(wanted)]
 
-    def test_a_task_nobody_sent_is_unknown(self, broker: InspectedBroker) -> None:
+    def test_a_task_nobody_sent_is_unknown(self, broker: Engine) -> None:
         assert broker.get("unknown") is None
         assert broker.attempts("unknown") == []
         assert broker.saved("unknown") is None
 
-    def test_the_newest_task_is_found_first(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_the_newest_task_is_found_first(self, broker: Engine, clock: ManualClock) -> None:
         self.send(broker, "b", "a")
         clock.jump(-3600)
         self.send(broker, "c")
 
         assert self.found(broker, Filter()) == ["c", "a", "b"]
 
-    def test_a_search_finds_whole_records(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_search_finds_whole_records(self, broker: Engine, clock: ManualClock) -> None:
         self.finished(broker, clock, "a", State.FAILURE)
 
         assert broker.search(Filter()) == [broker.get("a")]
 
     def test_a_search_can_ask_for_states_queue_task_and_part_of_an_id(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.finished(broker, clock, "cat-1", State.SUCCESS)
         self.finished(broker, clock, "cat-2", State.FAILURE)
@@ -63,14 +59,12 @@ class ReadingPromises(Timeline):
         assert self.found(broker, Filter(queue="unknown")) == []
 
     @pytest.mark.parametrize("part", ["%", "_", "*", "?", "[", "'", "\\", "ä"])
-    def test_part_of_an_id_means_its_characters(self, broker: InspectedBroker, part: str) -> None:
+    def test_part_of_an_id_means_its_characters(self, broker: Engine, part: str) -> None:
         self.send(broker, "plain", f"x{part}y")
 
         assert self.found(broker, Filter(id_part=part)) == [f"x{part}y"]
 
-    def test_a_search_is_read_page_by_page_while_tasks_keep_coming(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_a_search_is_read_page_by_page_while_tasks_keep_coming(self, broker: Engine) -> None:
         ids = [f"task-{number}" for number in range(7)]
         self.send(broker, *ids)
         pages: list[list[str]] = []
@@ -83,7 +77,7 @@ class ReadingPromises(Timeline):
         assert [len(page) for page in pages] == [3, 3, 1]
         assert [task_id for page in pages for task_id in page] == ids[::-1]
 
-    def test_queues_are_counted_by_state(self, broker: InspectedBroker, clock: ManualClock) -> None:
+    def test_queues_are_counted_by_state(self, broker: Engine, clock: ManualClock) -> None:
         since = clock.now()
         self.finished(broker, clock, "a", State.SUCCESS)
         self.finished(broker, clock, "b", State.FAILURE)
@@ -107,7 +101,7 @@ class ReadingPromises(Timeline):
         }  # fmt: skip
 
     def test_the_longest_waiting_task_is_the_one_due_first(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         due = clock.now() + 60
         broker.send([msgspec.structs.replace(message("a"), eta=due)])
@@ -118,7 +112,7 @@ class ReadingPromises(Timeline):
         (counts,) = broker.counts()
         assert counts.oldest == due
 
-    def test_a_paused_queue_is_listed_though_it_is_empty(self, broker: InspectedBroker) -> None:
+    def test_a_paused_queue_is_listed_though_it_is_empty(self, broker: Engine) -> None:
         broker.pause("mail")
         assert broker.counts() == [QueueCounts(queue="mail", paused=True)]
 
@@ -126,7 +120,7 @@ class ReadingPromises(Timeline):
         assert broker.counts() == []
 
     def test_a_running_task_may_say_how_far_it_is_and_the_latest_word_counts(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         before = self.record(broker, "a")
@@ -140,9 +134,7 @@ class ReadingPromises(Timeline):
 
         assert self.record(broker, "a") == msgspec.structs.replace(before, progress=latest)
 
-    def test_a_finished_attempt_says_nothing_more(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_finished_attempt_says_nothing_more(self, broker: Engine, clock: ManualClock) -> None:
         held = self.running(broker)
         broker.settle([settlements(held, clock.now())["retry"]])
         record = self.record(broker, "a")
@@ -153,7 +145,7 @@ class ReadingPromises(Timeline):
         assert self.record(broker, "a") == record
         assert broker.saved("a") is None
 
-    def test_only_the_holder_may_report_and_save(self, broker: InspectedBroker) -> None:
+    def test_only_the_holder_may_report_and_save(self, broker: Engine) -> None:
         held = self.running(broker)
         record = self.record(broker, "a")
 
@@ -167,7 +159,7 @@ class ReadingPromises(Timeline):
 
     @pytest.mark.parametrize("kind", ["retry", "lost, again at once", "interrupted"])
     def test_a_checkpoint_outlives_the_attempt_that_saved_it(
-        self, broker: InspectedBroker, clock: ManualClock, kind: str
+        self, broker: Engine, clock: ManualClock, kind: str
     ) -> None:
         held = self.running(broker)
         assert broker.save("a", held.token, b'{"page":1}') is True
@@ -181,7 +173,7 @@ class ReadingPromises(Timeline):
         assert broker.save("a", again.token, b'{"page":3}') is True
         assert broker.saved("a") == b'{"page":3}'
 
-    def test_a_checkpoint_outlives_the_death_of_its_worker(self, broker: InspectedBroker) -> None:
+    def test_a_checkpoint_outlives_the_death_of_its_worker(self, broker: Engine) -> None:
         held = self.running(broker, "a", "w1/0")
         broker.save("a", held.token, b'{"page":1}')
 

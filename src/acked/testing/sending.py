@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from acked.broker import Engine
 from acked.clock import ManualClock
 from acked.delivery import State
 from acked.errors import AckedError
@@ -14,7 +15,6 @@ from acked.message import encode
 from acked.record import Record
 from acked.testing.timeline import (
     Background,
-    InspectedBroker,
     Timeline,
     beat,
     message,
@@ -26,7 +26,7 @@ class SendingPromises(Timeline):
     """`Broker.send`, `setup` and what a broker says of itself."""
 
     def test_a_sent_task_is_queued_with_what_its_message_says(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         sent = message("a", queue="mail", priority=7)
 
@@ -41,7 +41,7 @@ class SendingPromises(Timeline):
         assert broker.saved("a") is None
 
     def test_a_task_with_an_eta_in_the_future_is_scheduled_for_it(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         eta = clock.now() + 0.25
 
@@ -52,14 +52,14 @@ class SendingPromises(Timeline):
 
     @pytest.mark.parametrize("ago", [0.0, 5.0])
     def test_a_task_whose_eta_has_come_is_queued(
-        self, broker: InspectedBroker, clock: ManualClock, ago: float
+        self, broker: Engine, clock: ManualClock, ago: float
     ) -> None:
         broker.send([msgspec.structs.replace(message("a"), eta=clock.now() - ago)])
 
         assert self.state(broker, "a") is State.QUEUED
 
     def test_sending_a_known_id_again_changes_nothing(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.send([message("a", queue="mail")])
         before = self.record(broker, "a")
@@ -73,7 +73,7 @@ class SendingPromises(Timeline):
 
     @pytest.mark.parametrize("state", [State.SUCCESS, State.FAILURE, State.REVOKED])
     def test_sending_a_finished_task_again_does_not_run_it_again(
-        self, broker: InspectedBroker, clock: ManualClock, state: State
+        self, broker: Engine, clock: ManualClock, state: State
     ) -> None:
         before = self.finished(broker, clock, "a", state)
 
@@ -83,7 +83,7 @@ class SendingPromises(Timeline):
         assert self.claim(broker) == []
 
     def test_sending_a_running_task_again_leaves_it_with_its_holder(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
 
@@ -92,15 +92,13 @@ class SendingPromises(Timeline):
         assert self.claim(broker, "w2/0") == []
         assert broker.settle([settlements(held, clock.now())["success"]]) == []
 
-    def test_an_id_twice_in_one_call_is_one_task(self, broker: InspectedBroker) -> None:
+    def test_an_id_twice_in_one_call_is_one_task(self, broker: Engine) -> None:
         broker.send([message("a", priority=3), message("a", priority=5)])
 
         assert self.record(broker, "a").priority == 3
         assert len(self.claim(broker)) == 1
 
-    def test_of_messages_sent_together_all_are_stored_or_none(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_of_messages_sent_together_all_are_stored_or_none(self, broker: Engine) -> None:
         no_json = msgspec.structs.replace(message("b"), headers={"socket": object()})
 
         with pytest.raises((AckedError, TypeError)):
@@ -108,12 +106,12 @@ class SendingPromises(Timeline):
 
         assert [broker.get(task_id) for task_id in "abc"] == [None, None, None]
 
-    def test_sending_nothing_is_harmless(self, broker: InspectedBroker) -> None:
+    def test_sending_nothing_is_harmless(self, broker: Engine) -> None:
         broker.send([])
 
         assert broker.counts() == []
 
-    def test_a_thousand_messages_go_in_one_call(self, broker: InspectedBroker) -> None:
+    def test_a_thousand_messages_go_in_one_call(self, broker: Engine) -> None:
         ids = [f"task-{number:04}" for number in range(1000)]
 
         self.send(broker, *ids)
@@ -124,7 +122,7 @@ class SendingPromises(Timeline):
         "text", ["o'clock", '"; DROP TABLE tasks; --', "Ü/ß ☃", "100%", "a_b*", "{1}", "a:b\n"]
     )
     def test_names_may_hold_any_character(
-        self, broker: InspectedBroker, clock: ManualClock, text: str
+        self, broker: Engine, clock: ManualClock, text: str
     ) -> None:
         broker.send([message(text, queue=text)])
         (held,) = broker.claim("w1/0", [text], 1).deliveries
@@ -135,7 +133,7 @@ class SendingPromises(Timeline):
         assert broker.requeue([text]) == 1
         assert [counts.queue for counts in broker.counts()] == [text]
 
-    def test_a_megabyte_of_arguments_comes_back_unchanged(self, broker: InspectedBroker) -> None:
+    def test_a_megabyte_of_arguments_comes_back_unchanged(self, broker: Engine) -> None:
         large = msgspec.json.encode(["ä" * 500_000])
         sent = msgspec.structs.replace(message("a"), args=msgspec.Raw(large))
 
@@ -143,7 +141,7 @@ class SendingPromises(Timeline):
 
         assert self.claim_one(broker).body == encode(sent)
 
-    def test_the_tag_grows_with_every_task(self, broker: InspectedBroker) -> None:
+    def test_the_tag_grows_with_every_task(self, broker: Engine) -> None:
         self.send(broker, "c")
         self.send(broker, "a", "b")
 
@@ -151,7 +149,7 @@ class SendingPromises(Timeline):
         assert tags == sorted(set(tags))
 
     def test_threads_that_send_and_claim_at_once_lose_and_double_nothing(
-        self, broker: InspectedBroker
+        self, broker: Engine
     ) -> None:
         def send_each(sender: int) -> None:
             for number in range(25):
@@ -170,9 +168,7 @@ class SendingPromises(Timeline):
         claimed = [task_id for each in claiming for task_id in each.answer()]
         assert sorted(claimed) == sorted(f"{s}-{n}" for s in range(4) for n in range(25))
 
-    def test_setting_up_again_keeps_everything(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_setting_up_again_keeps_everything(self, broker: Engine, clock: ManualClock) -> None:
         held = self.running(broker)
         broker.renew(beat("w1"))
 
@@ -182,7 +178,7 @@ class SendingPromises(Timeline):
         assert broker.settle([settlements(held, clock.now())["success"]]) == []
         assert self.state(broker, "a") is State.SUCCESS
 
-    def test_a_broker_says_where_it_is_and_what_it_can_do(self, broker: InspectedBroker) -> None:
+    def test_a_broker_says_where_it_is_and_what_it_can_do(self, broker: Engine) -> None:
         assert "://" in broker.url
         assert broker.capabilities.shared in (True, False)
         # Where no other process can come, there is nothing to tell it.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from acked.broker import Engine
 from acked.clock import ManualClock
 from acked.delivery import Event, Settlement, State
 from acked.message import encode
 from acked.record import Attempt
 from acked.testing.timeline import (
     KINDS,
-    InspectedBroker,
     Timeline,
     changed,
     failure,
@@ -25,9 +25,7 @@ KEEPS_NO_ENTRY = frozenset({"failure unread", "unstarted", "postponed", "revoked
 class SettlingPromises(Timeline):
     """`Broker.settle`: each kind of settlement, and who may settle."""
 
-    def settled(
-        self, broker: InspectedBroker, clock: ManualClock, kind: str, **expected: object
-    ) -> None:
+    def settled(self, broker: Engine, clock: ManualClock, kind: str, **expected: object) -> None:
         """Run a task, settle it as *kind*; of its record, just *expected* has changed."""
         held = self.running(broker)
         before = self.record(broker, "a")
@@ -37,15 +35,13 @@ class SettlingPromises(Timeline):
 
         assert self.record(broker, "a") == msgspec.structs.replace(before, **expected)
 
-    def test_success_keeps_the_result(self, broker: InspectedBroker, clock: ManualClock) -> None:
+    def test_success_keeps_the_result(self, broker: Engine, clock: ManualClock) -> None:
         self.settled(
             broker, clock, "success",
             state=State.SUCCESS, result=b'{"width":64}', finished=clock.now() + 5,
         )  # fmt: skip
 
-    def test_no_result_is_not_the_result_null(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_no_result_is_not_the_result_null(self, broker: Engine, clock: ManualClock) -> None:
         none, null = self.running(broker, "a"), self.running(broker, "b")
         broker.settle([
             Settlement.succeed(none, at=clock.now(), started=clock.now(), result=None),
@@ -56,7 +52,7 @@ class SettlingPromises(Timeline):
         assert self.record(broker, "b").result == b"null"
 
     def test_a_retry_waits_for_its_time_and_costs_a_retry(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "retry",
@@ -64,9 +60,7 @@ class SettlingPromises(Timeline):
             reason="retry", failure=failure(),
         )  # fmt: skip
 
-    def test_a_retry_may_replace_the_message(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_retry_may_replace_the_message(self, broker: Engine, clock: ManualClock) -> None:
         self.settled(
             broker, clock, "retry with another message",
             state=State.SCHEDULED, due=clock.now() + 65, retries=1,
@@ -77,7 +71,7 @@ class SettlingPromises(Timeline):
         assert self.claim_one(broker).body == changed("a")
 
     def test_a_retry_waits_where_its_new_message_says(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         broker.send([message("a")])
         held = self.claim_one(broker)
@@ -93,7 +87,7 @@ class SettlingPromises(Timeline):
         assert [each.id for each in broker.claim("w/0", ["slow"], 1).deliveries] == ["a"]
 
     def test_a_failure_keeps_its_exception_and_reason(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "failure",
@@ -101,16 +95,14 @@ class SettlingPromises(Timeline):
             reason="shop.errors.Missing: no such file",
         )  # fmt: skip
 
-    def test_a_failure_may_have_a_result(self, broker: InspectedBroker, clock: ManualClock) -> None:
+    def test_a_failure_may_have_a_result(self, broker: Engine, clock: ManualClock) -> None:
         self.settled(
             broker, clock, "failure by hand",
             state=State.FAILURE, finished=clock.now() + 5, failure=failure(),
             reason="given up", result=b'{"page":3}',
         )  # fmt: skip
 
-    def test_a_failure_by_loss_counts_the_loss(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_failure_by_loss_counts_the_loss(self, broker: Engine, clock: ManualClock) -> None:
         self.settled(
             broker, clock, "failure with its worker",
             state=State.FAILURE, finished=clock.now() + 5, failure=failure(), losses=1,
@@ -118,7 +110,7 @@ class SettlingPromises(Timeline):
         )  # fmt: skip
 
     def test_a_lost_task_is_queued_and_costs_a_loss(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "lost, again at once",
@@ -126,9 +118,7 @@ class SettlingPromises(Timeline):
             reason="shop.errors.Missing: no such file",
         )  # fmt: skip
 
-    def test_a_lost_task_may_have_to_wait(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_lost_task_may_have_to_wait(self, broker: Engine, clock: ManualClock) -> None:
         self.settled(
             broker, clock, "lost, again later",
             state=State.SCHEDULED, due=clock.now() + 9, failure=failure(), losses=1,
@@ -136,20 +126,18 @@ class SettlingPromises(Timeline):
         )  # fmt: skip
 
     def test_a_requeued_task_costs_neither_retry_nor_loss(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(broker, clock, "requeued", state=State.QUEUED, reason="rejected: busy")
 
-    def test_a_requeued_task_may_have_to_wait(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_requeued_task_may_have_to_wait(self, broker: Engine, clock: ManualClock) -> None:
         self.settled(
             broker, clock, "requeued for later",
             state=State.SCHEDULED, due=clock.now() + 7, reason="rejected: busy",
         )  # fmt: skip
 
     def test_an_interrupted_task_gets_its_attempt_back(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "interrupted", state=State.QUEUED, attempt=0, reason="worker stopped"
@@ -158,7 +146,7 @@ class SettlingPromises(Timeline):
         assert self.claim_one(broker).attempt == 1
 
     def test_a_suspect_gets_its_attempt_back_and_is_remembered(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "interrupted as a suspect",
@@ -168,7 +156,7 @@ class SettlingPromises(Timeline):
         assert self.claim_one(broker).suspected == 1
 
     def test_a_suspect_that_dies_alone_is_charged_for_every_time(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.send(broker, "a")
         for kind in ("interrupted as a suspect", "interrupted as a suspect", "lost, again at once"):
@@ -178,12 +166,12 @@ class SettlingPromises(Timeline):
         assert (held.losses, held.suspected, held.attempt) == (3, 0, 2)
 
     def test_an_unstarted_task_is_queued_as_if_never_claimed(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(broker, clock, "unstarted", state=State.QUEUED, attempt=0)
 
     def test_a_postponed_task_waits_and_costs_nothing(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "postponed",
@@ -191,7 +179,7 @@ class SettlingPromises(Timeline):
         )  # fmt: skip
 
     def test_a_task_revoked_while_it_ran_has_ended(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "revoked while it ran",
@@ -199,7 +187,7 @@ class SettlingPromises(Timeline):
         )  # fmt: skip
 
     def test_an_expired_task_has_ended_without_an_attempt(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.settled(
             broker, clock, "revoked before its start",
@@ -208,7 +196,7 @@ class SettlingPromises(Timeline):
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_each_attempt_that_started_leaves_an_entry_and_no_other(
-        self, broker: InspectedBroker, clock: ManualClock, kind: str
+        self, broker: Engine, clock: ManualClock, kind: str
     ) -> None:
         held = self.running(broker, consumer="w1/3")
         settlement = settlements(held, clock.now())[kind]
@@ -223,7 +211,7 @@ class SettlingPromises(Timeline):
         assert broker.attempts("a") == ([] if kind in KEEPS_NO_ENTRY else [entry])
 
     def test_the_history_keeps_every_attempt_in_order(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.send(broker, "a")
         for kind in ("interrupted", "lost, again at once", "retry", "success"):
@@ -238,7 +226,7 @@ class SettlingPromises(Timeline):
         ]
 
     def test_a_success_clears_the_failure_of_the_attempts_before(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         broker.settle([settlements(held, clock.now())["retry"]])
@@ -251,7 +239,7 @@ class SettlingPromises(Timeline):
         assert self.record(broker, "a").failure is None
 
     def test_an_interruption_keeps_the_failure_of_the_attempts_before(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         broker.settle([settlements(held, clock.now())["retry"]])
@@ -263,7 +251,7 @@ class SettlingPromises(Timeline):
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_repeating_a_settlement_changes_nothing_and_is_not_refused(
-        self, broker: InspectedBroker, clock: ManualClock, kind: str
+        self, broker: Engine, clock: ManualClock, kind: str
     ) -> None:
         held = self.running(broker)
         settlement = settlements(held, clock.now())[kind]
@@ -278,7 +266,7 @@ class SettlingPromises(Timeline):
         assert broker.attempts("a") == attempts
 
     def test_a_settlement_twice_in_one_call_counts_once(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         settlement = settlements(held, clock.now())["retry"]
@@ -289,7 +277,7 @@ class SettlingPromises(Timeline):
         assert len(broker.attempts("a")) == 1
 
     def test_the_first_settlement_of_a_claim_stands(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         kinds = settlements(held, clock.now())
@@ -302,7 +290,7 @@ class SettlingPromises(Timeline):
         assert len(broker.attempts("a")) == 1
 
     def test_an_old_settlement_cannot_touch_the_next_attempt(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         first = self.running(broker)
         old = settlements(first, clock.now())
@@ -319,7 +307,7 @@ class SettlingPromises(Timeline):
         assert broker.settle([settlements(second, clock.now())["success"]]) == []
 
     def test_a_settlement_with_a_token_never_given_is_refused(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker)
         forged = [
@@ -331,7 +319,7 @@ class SettlingPromises(Timeline):
         assert self.state(broker, "a") is State.RUNNING
 
     def test_a_waiting_task_cannot_be_settled_by_someone_who_never_claimed_it(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = self.running(broker, "a")
         broker.send([message("b")])
@@ -343,7 +331,7 @@ class SettlingPromises(Timeline):
         assert self.record(broker, "b").result is None
 
     def test_a_settlement_of_an_unknown_task_is_refused(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         held = msgspec.structs.replace(self.running(broker, "a"), id="b", tag=12345)
         unknown = settlements(held, clock.now())["success"]
@@ -351,7 +339,7 @@ class SettlingPromises(Timeline):
         assert broker.settle([unknown]) == [unknown]
 
     def test_one_refused_settlement_does_not_hold_up_the_others(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.send(broker, "a", "b", "c")
         held = self.claim(broker)
@@ -365,5 +353,5 @@ class SettlingPromises(Timeline):
             State.SUCCESS,
         ]
 
-    def test_settling_nothing_is_harmless(self, broker: InspectedBroker) -> None:
+    def test_settling_nothing_is_harmless(self, broker: Engine) -> None:
         assert broker.settle([]) == []

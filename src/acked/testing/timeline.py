@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import pytest
 
-from acked.broker import Beat, Broker, Records
+from acked.broker import Beat, Engine
 from acked.clock import Clock, ManualClock
 from acked.delivery import Delivery, Failure, Settlement, State
 from acked.message import Message, encode
@@ -22,10 +22,6 @@ PATIENCE = 30.0
 
 LONG = 600.0
 """Seconds a `wait` is given in a test in which something else must end it."""
-
-
-class InspectedBroker(Broker, Records, Protocol):
-    """A broker whose records can be read: both protocols."""
 
 
 def message(task_id: str, *, queue: str = "default", priority: int = 0) -> Message:
@@ -106,11 +102,11 @@ class Timeline:
     """What every part of the conformance suite has: a clock, a broker, and short words for
     what happens to it."""
 
-    def make_broker(self, clock: Clock) -> InspectedBroker:
+    def make_broker(self, clock: Clock) -> Engine:
         """An empty broker that reads the time from *clock*."""
         raise NotImplementedError("a conformance suite must define make_broker(clock)")
 
-    def plant_raw(self, broker: InspectedBroker, body: bytes) -> str:
+    def plant_raw(self, broker: Engine, body: bytes) -> str:
         """Put *body*, which no message has, into *broker* as a task that waits in the queue
         ``default``, as a fault of disk or of another program would; return its id."""
         raise NotImplementedError("a conformance suite must define plant_raw(broker, body)")
@@ -120,37 +116,33 @@ class Timeline:
         return ManualClock()
 
     @pytest.fixture
-    def broker(self, clock: ManualClock) -> Iterator[InspectedBroker]:
+    def broker(self, clock: ManualClock) -> Iterator[Engine]:
         broker = self.make_broker(clock)
         broker.setup()
         yield broker
         broker.close()
 
-    def send(self, broker: InspectedBroker, *task_ids: str) -> None:
+    def send(self, broker: Engine, *task_ids: str) -> None:
         """Send one plain task for each id, all in one call."""
         broker.send([message(task_id) for task_id in task_ids])
 
-    def claim(
-        self, broker: InspectedBroker, consumer: str = "w1/0", limit: int = 100
-    ) -> list[Delivery]:
+    def claim(self, broker: Engine, consumer: str = "w1/0", limit: int = 100) -> list[Delivery]:
         """Claim from the queue ``default``."""
         return broker.claim(consumer, ["default"], limit).deliveries
 
-    def claim_one(self, broker: InspectedBroker, consumer: str = "w1/0") -> Delivery:
+    def claim_one(self, broker: Engine, consumer: str = "w1/0") -> Delivery:
         """Claim a task that must be there."""
         (delivery,) = self.claim(broker, consumer, limit=1)
         return delivery
 
-    def running(
-        self, broker: InspectedBroker, task_id: str = "a", consumer: str = "w1/0"
-    ) -> Delivery:
+    def running(self, broker: Engine, task_id: str = "a", consumer: str = "w1/0") -> Delivery:
         """Send a task and claim it."""
         self.send(broker, task_id)
         delivery = self.claim_one(broker, consumer)
         assert delivery.id == task_id
         return delivery
 
-    def finished(self, broker: InspectedBroker, clock: Clock, task_id: str, state: State) -> Record:
+    def finished(self, broker: Engine, clock: Clock, task_id: str, state: State) -> Record:
         """Send a task and bring it to a final *state*."""
         held = self.running(broker, task_id)
         kinds = settlements(held, clock.now())
@@ -162,13 +154,13 @@ class Timeline:
         assert broker.settle([ends[state]]) == []
         return self.record(broker, task_id)
 
-    def record(self, broker: InspectedBroker, task_id: str) -> Record:
+    def record(self, broker: Engine, task_id: str) -> Record:
         """The record, which must be there."""
         record = broker.get(task_id)
         assert record is not None
         return record
 
-    def state(self, broker: InspectedBroker, task_id: str) -> State:
+    def state(self, broker: Engine, task_id: str) -> State:
         """Where the task stands."""
         return self.record(broker, task_id).state
 
@@ -190,7 +182,7 @@ class Background(threading.Thread, Generic[T]):
     def run(self) -> None:
         try:
             self._answers.append(self._call())
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asks
+        except BaseException as error:  # raised again in the thread that asks
             self._error = error
 
     def answer(self) -> T:

@@ -7,13 +7,13 @@ from functools import partial
 import msgspec
 import pytest
 
+from acked.broker import Engine
 from acked.clock import ManualClock
 from acked.delivery import State
 from acked.record import Progress
 from acked.testing.timeline import (
     LONG,
     Background,
-    InspectedBroker,
     Timeline,
     message,
     settlements,
@@ -26,29 +26,25 @@ ROUNDS = range(20)
 class WaitingPromises(Timeline):
     """Wake-ups: that none is missed, since nothing else would end such a wait."""
 
-    def test_a_wait_ends_when_a_message_is_sent_from_another_thread(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_a_wait_ends_when_a_message_is_sent_from_another_thread(self, broker: Engine) -> None:
         for number in ROUNDS:
             waiting = Background(lambda: broker.wait(["default"], LONG))
             self.send(broker, f"task-{number}")
             waiting.answer()
             assert len(self.claim(broker)) == 1
 
-    def test_a_wait_does_not_start_where_a_task_is_ready(self, broker: InspectedBroker) -> None:
+    def test_a_wait_does_not_start_where_a_task_is_ready(self, broker: Engine) -> None:
         broker.send([message("a", queue="mail")])
 
         Background(lambda: broker.wait(["default", "mail"], LONG)).answer()
 
-    def test_a_wait_ends_when_a_task_becomes_due(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_wait_ends_when_a_task_becomes_due(self, broker: Engine, clock: ManualClock) -> None:
         broker.send([msgspec.structs.replace(message("a"), eta=clock.now() + 0.05)])
 
         Background(lambda: broker.wait(["default"], LONG)).answer()
 
     def test_a_wait_ends_when_a_task_sent_meanwhile_becomes_due(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         waiting = Background(lambda: broker.wait(["default"], LONG))
 
@@ -56,9 +52,7 @@ class WaitingPromises(Timeline):
 
         waiting.answer()
 
-    def test_a_wait_ends_when_a_task_is_released(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_wait_ends_when_a_task_is_released(self, broker: Engine, clock: ManualClock) -> None:
         self.send(broker, "a")
         for _ in ROUNDS:
             held = self.claim_one(broker)
@@ -66,9 +60,7 @@ class WaitingPromises(Timeline):
             broker.settle([settlements(held, clock.now())["unstarted"]])
             waiting.answer()
 
-    def test_a_wait_ends_when_a_task_is_requeued(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_a_wait_ends_when_a_task_is_requeued(self, broker: Engine, clock: ManualClock) -> None:
         self.finished(broker, clock, "a", State.FAILURE)
         waiting = Background(lambda: broker.wait(["default"], LONG))
 
@@ -76,7 +68,7 @@ class WaitingPromises(Timeline):
 
         waiting.answer()
 
-    def test_a_wait_ends_when_its_queue_is_resumed(self, broker: InspectedBroker) -> None:
+    def test_a_wait_ends_when_its_queue_is_resumed(self, broker: Engine) -> None:
         broker.pause("default")
         self.send(broker, "a")
         waiting = Background(lambda: broker.wait(["default"], LONG))
@@ -85,13 +77,11 @@ class WaitingPromises(Timeline):
 
         waiting.answer()
 
-    def test_a_wait_ends_when_its_time_is_over(self, broker: InspectedBroker) -> None:
+    def test_a_wait_ends_when_its_time_is_over(self, broker: Engine) -> None:
         Background(lambda: broker.wait(["default"], 0.01)).answer()
         Background(lambda: broker.wait(["default"], 0)).answer()
 
-    def test_every_waiting_thread_may_be_woken_by_its_own_message(
-        self, broker: InspectedBroker
-    ) -> None:
+    def test_every_waiting_thread_may_be_woken_by_its_own_message(self, broker: Engine) -> None:
         names = [f"queue-{number}" for number in range(4)]
         waiting = [Background(partial(broker.wait, [name], LONG)) for name in names]
 
@@ -100,18 +90,18 @@ class WaitingPromises(Timeline):
         for each in waiting:
             each.answer()
 
-    def test_an_interrupt_ends_a_wait(self, broker: InspectedBroker) -> None:
+    def test_an_interrupt_ends_a_wait(self, broker: Engine) -> None:
         for _ in ROUNDS:
             waiting = Background(lambda: broker.wait(["default"], LONG))
             broker.interrupt()
             waiting.answer()
 
-    def test_an_interrupt_just_before_a_wait_is_not_missed(self, broker: InspectedBroker) -> None:
+    def test_an_interrupt_just_before_a_wait_is_not_missed(self, broker: Engine) -> None:
         broker.interrupt()
 
         Background(lambda: broker.wait(["default"], LONG)).answer()
 
-    def test_an_interrupt_ends_the_waits_of_every_thread(self, broker: InspectedBroker) -> None:
+    def test_an_interrupt_ends_the_waits_of_every_thread(self, broker: Engine) -> None:
         waiting = [Background(lambda: broker.wait(["default"], LONG)) for _ in range(3)]
 
         broker.interrupt()
@@ -120,7 +110,7 @@ class WaitingPromises(Timeline):
             each.answer()
 
     def test_waiting_for_a_change_gives_the_record_that_differs(
-        self, broker: InspectedBroker, clock: ManualClock
+        self, broker: Engine, clock: ManualClock
     ) -> None:
         self.send(broker, "a")
         queued = self.record(broker, "a")
@@ -135,9 +125,7 @@ class WaitingPromises(Timeline):
         assert waiting.answer() == broker.get("a")
         assert self.state(broker, "a") is State.SUCCESS
 
-    def test_waiting_for_a_change_misses_none(
-        self, broker: InspectedBroker, clock: ManualClock
-    ) -> None:
+    def test_waiting_for_a_change_misses_none(self, broker: Engine, clock: ManualClock) -> None:
         for number in ROUNDS:
             held = self.running(broker, f"task-{number}")
             running = self.record(broker, held.id)
@@ -145,7 +133,7 @@ class WaitingPromises(Timeline):
             broker.settle([settlements(held, clock.now())["success"]])
             assert waiting.answer() == broker.get(held.id)
 
-    def test_progress_is_a_change(self, broker: InspectedBroker) -> None:
+    def test_progress_is_a_change(self, broker: Engine) -> None:
         held = self.running(broker)
         running = self.record(broker, "a")
         waiting = Background(lambda: broker.wait_for_change("a", running, LONG))
@@ -156,14 +144,14 @@ class WaitingPromises(Timeline):
         assert changed is not None
         assert changed.progress == Progress(done=1)
 
-    def test_a_task_that_is_sent_meanwhile_is_a_change(self, broker: InspectedBroker) -> None:
+    def test_a_task_that_is_sent_meanwhile_is_a_change(self, broker: Engine) -> None:
         waiting = Background(lambda: broker.wait_for_change("a", None, LONG))
 
         self.send(broker, "a")
 
         assert waiting.answer() == broker.get("a")
 
-    def test_a_task_that_is_discarded_meanwhile_is_a_change(self, broker: InspectedBroker) -> None:
+    def test_a_task_that_is_discarded_meanwhile_is_a_change(self, broker: Engine) -> None:
         self.send(broker, "a")
         queued = self.record(broker, "a")
         waiting = Background(lambda: broker.wait_for_change("a", queued, LONG))
@@ -174,7 +162,7 @@ class WaitingPromises(Timeline):
 
     @pytest.mark.parametrize("timeout", [0, 0.01])
     def test_without_a_change_the_record_is_given_when_the_time_is_over(
-        self, broker: InspectedBroker, timeout: float
+        self, broker: Engine, timeout: float
     ) -> None:
         self.send(broker, "a")
         queued = self.record(broker, "a")
@@ -184,5 +172,5 @@ class WaitingPromises(Timeline):
 
         assert (same, none) == (queued, None)
 
-    def test_a_claim_does_not_wait(self, broker: InspectedBroker) -> None:
+    def test_a_claim_does_not_wait(self, broker: Engine) -> None:
         assert Background(lambda: broker.claim("w1/0", ["default"], 1)).answer().deliveries == []

@@ -45,6 +45,12 @@ BUSY_PAUSE = (0.0002, 0.005)
 WAL_KEPT = 16 * 1024 * 1024
 """Bytes to which the write-ahead log is cut when it starts anew."""
 
+WAL_LONG = 32 * 1024 * 1024
+"""Bytes beyond which it is made to start anew: writers that never pause would let it grow."""
+
+LOOK_EVERY = 64
+"""Operations of a connection between two looks at its length."""
+
 
 class Database:
     """The file, and the connections of this process to it.
@@ -122,7 +128,11 @@ class Session:
         self.lock = threading.RLock()
         self._connection: apsw.Connection | None = None
         self._file = (0, 0)
+        self._log = database.path.with_name(f"{database.path.name}-wal")
+        self._patience = database.timeout
         self._give_up = 0.0
+        self._operations = 0
+        self._next_cut = 0.0
 
     def __enter__(self) -> apsw.Connection:
         self.lock.acquire()
@@ -159,6 +169,9 @@ class Session:
     def _leave(self, error: BaseException | None) -> None:
         try:
             if error is None:
+                self._operations += 1
+                if self._operations % LOOK_EVERY == 0:
+                    self._shorten_log()
                 return
             if isinstance(error, apsw.Error) and not isinstance(error, _HARMLESS):
                 # After a failed write or flush nothing this connection remembers is certain.
@@ -192,10 +205,31 @@ class Session:
             raise
         return connection
 
+    def _shorten_log(self) -> None:
+        """Have the next writer start the log anew, if it is long.
+
+        A checkpoint beside other writers never quite catches up with them, and the log starts
+        anew only when one has. This one holds the writers back while it copies the rest. It waits
+        for readers, but no longer than ours take: a program that keeps a snapshot open makes the
+        log grow, and waiting for it would stop everybody.
+        """
+        connection, now = self._connection, time.monotonic()
+        try:
+            if connection is None or now < self._next_cut or self._log.stat().st_size <= WAL_LONG:
+                return
+            self._next_cut = now + 1.0
+            self._patience = 0.02
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except (apsw.Error, OSError) as error:
+            # What was committed is safe in the log; the next attempt may have more luck.
+            logger.debug("could not shorten %s: %s", self._log, error)
+        finally:
+            self._patience = self.database.timeout
+
     def _wait_for_lock(self, tries: int) -> bool:
         now = time.monotonic()
         if tries == 0:
-            self._give_up = now + self.database.timeout
+            self._give_up = now + self._patience
         elif now > self._give_up:
             return False
         shortest, longest = BUSY_PAUSE
@@ -243,9 +277,8 @@ def _set_up(connection: apsw.Connection, path: Path) -> None:
     Raises:
         ConfigurationError: The file is another program's, or of a newer acked.
     """
-    version = connection.pragma("user_version")
-    if version != SCHEMA_VERSION:
-        _create(connection, path, version)
+    if not _is_ours(connection, path):
+        _create(connection, path)
     connection.pragma("synchronous", "FULL")
     connection.pragma("temp_store", "MEMORY")
     connection.pragma("cache_size", -8192)
@@ -254,23 +287,31 @@ def _set_up(connection: apsw.Connection, path: Path) -> None:
     connection.execute(TURN)
 
 
-def _create(connection: apsw.Connection, path: Path, version: int) -> None:
-    if version > SCHEMA_VERSION:
+def _is_ours(connection: apsw.Connection, path: Path) -> bool:
+    """Whether the tables are there; False for an empty file."""
+    made_by, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if made_by == APPLICATION_ID:
+        if version != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"{path} was made by another version of acked (format {version}, known here: "
+                f"{SCHEMA_VERSION}). Upgrade acked here: pip install --upgrade acked"
+            )
+        return True
+    if made_by or version or fetch(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
         raise ConfigurationError(
-            f"{path} was made by a newer acked (format {version}, known here: {SCHEMA_VERSION}). "
-            "Upgrade acked here: pip install --upgrade acked"
+            f"{path} is the database of another program. Name a file for acked alone in the "
+            "broker's URL."
         )
+    return False
+
+
+def _create(connection: apsw.Connection, path: Path) -> None:
     # One after the other: SQLite does not wait for the lock that the change to WAL needs.
     turn = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        if connection.pragma("user_version") == SCHEMA_VERSION:
+        if _is_ours(connection, path):
             return
-        if connection.execute("SELECT count(*) FROM sqlite_schema").get:
-            raise ConfigurationError(
-                f"{path} is the database of another program. Name a file for acked alone in the "
-                "broker's URL."
-            )
         connection.pragma("journal_mode", "WAL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(SCHEMA)

@@ -11,6 +11,7 @@ import msgspec
 
 from acked.brokers.sqlite.connection import Row, fetch
 from acked.delivery import COMES_BACK, SETTLES, TRANSITIONS, Delivery, Failure, Settlement, State
+from acked.message import decode
 
 AT_ONCE = 50
 """Settlements in one INSERT: few steps, and a statement short enough to be kept prepared."""
@@ -97,12 +98,16 @@ def readable(text: bytes) -> str:
 def _row(settlement: Settlement) -> Row:
     event, failure = settlement.event, settlement.failure
     outcome, back = _AFTER[event]
+    queue, priority = None, None
+    if settlement.body is not None:
+        message = decode(settlement.body)
+        queue, priority = message.queue, message.priority
     return (
         settlement.tag, settlement.token, outcome, back, event.value, settlement.at,
         settlement.started, settlement.not_before, settlement.reason, settlement.counts,
         settlement.loss, settlement.suspect,
         None if failure is None else _encoder.encode(failure).decode(),
-        settlement.result, settlement.body,
+        settlement.result, settlement.body, queue, priority,
     )  # fmt: skip
 
 

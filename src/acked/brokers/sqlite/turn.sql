@@ -3,10 +3,11 @@
 -- interpreter is waited for. Lives in the connection's own temporary schema.
 
 -- In: the settlements. `outcome` is the state that follows; `back` says that the task would run
--- again and does not if it was revoked meanwhile.
+-- again and does not if it was revoked meanwhile; a new `body` comes with its `queue` and
+-- `priority`.
 CREATE TEMP TABLE settling (
     tag, token, outcome, back, event, ended, started, not_before, reason, counts, loss, suspect,
-    failure, result, body
+    failure, result, body, queue, priority
 );
 
 -- Out: which of them were refused (by rowid), and the deliveries, in order.
@@ -38,7 +39,7 @@ END;
 -- `record.settle` and `record.history`, for one settlement.
 CREATE TEMP VIEW settle (
     number, tag, token, outcome, back, event, ended, started, not_before, reason, counts, loss,
-    suspect, failure, result, body
+    suspect, failure, result, body, queue, priority
 ) AS SELECT rowid, * FROM settling;
 
 CREATE TEMP TRIGGER settle_steps INSTEAD OF INSERT ON settle
@@ -65,15 +66,8 @@ BEGIN
         failure = iif(new.event = 'succeed', NULL, ifnull(new.failure, failure)),
         reason = iif(revoke AND new.back, 'revoked', new.reason),
         body = ifnull(new.body, body),
-        -- A message that the task changed may wait elsewhere. As text: a blob would be read as JSONB.
-        queue = iif(
-            new.body IS NULL, queue,
-            ifnull(json_extract(CAST(new.body AS TEXT), '$.queue'), 'default')
-        ),
-        priority = iif(
-            new.body IS NULL, priority,
-            ifnull(json_extract(CAST(new.body AS TEXT), '$.priority'), 0)
-        )
+        queue = ifnull(new.queue, queue),
+        priority = ifnull(new.priority, priority)
     WHERE seq = new.tag AND token = new.token AND state = 'RUNNING';
 
     -- Settled before with the same token is not refused.

@@ -17,6 +17,7 @@ from acked.brokers.sqlite.connection import Database, fetch
 from acked.brokers.sqlite.placement import check_directory
 from acked.brokers.sqlite.wake import EVERYONE, Waiter, Wakeups, mask_of
 from acked.clock import Clock
+from acked.errors import ConfigurationError
 
 logger = logging.getLogger("acked.broker")
 
@@ -73,16 +74,20 @@ class Waiting:
         waiter = self._waiter()
         if self._interrupted():
             return
-        started = self._clock.now()
+        # From here on nothing escapes it: who stores a task sees that it sleeps, or it sees the
+        # task.
+        before = 0
         if waiter is not None:
-            waiter.park(mask_of(queues), started + timeout)
+            waiter.park(mask_of(queues), self._clock.now() + timeout)
+        else:
+            before = self._database.version()
         try:
             due = self.next_work(queues)
             seconds = timeout if due is None else min(timeout, due - self._clock.now())
             if seconds <= 0 or self._interrupted():
                 return
             if waiter is None:
-                self._poll(seconds)
+                self._poll(seconds, before)
             else:
                 waiter.park(mask_of(queues), self._clock.now() + seconds)
                 waiter.sleep(seconds)
@@ -117,19 +122,22 @@ class Waiting:
         return True
 
     def _shared(self) -> Wakeups | None:
-        if self._wakeups is None:
-            self.set_up()
+        wakeups = self._wakeups
+        if wakeups is None or wakeups.pid != os.getpid():
+            self._slots = ()
             try:
-                self._wakeups = Wakeups(self.directory)
-            except OSError as error:
+                self.set_up()
+                wakeups = self._wakeups = Wakeups(self.directory)
+            except (OSError, ConfigurationError) as error:
                 self._complain(error)
-        return self._wakeups
+                return None
+        return wakeups
 
     def _waiter(self) -> Waiter | None:
         """The calling thread's; None where it has to poll."""
         wakeups = self._shared()
         waiter: Waiter | None = getattr(self._local, "waiter", None)
-        if waiter is not None and waiter.wakeups is wakeups and waiter.pid == os.getpid():
+        if waiter is not None and waiter.wakeups is wakeups:
             return waiter
         if wakeups is None:
             return None
@@ -141,14 +149,14 @@ class Waiting:
         self._slots = (*self._slots, waiter.slot)
         return waiter
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self._complained:
             self._complained = True
             logger.warning("no wake-ups through %s, polling instead: %s", self.directory, error)
 
-    def _poll(self, seconds: float) -> None:
+    def _poll(self, seconds: float, before: int) -> None:
+        """Sleep until the database is no longer the version *before*, or for *seconds*."""
         end = time.monotonic() + seconds
-        before = self._database.version()
         while (left := end - time.monotonic()) > 0 and not self._interrupted():
             time.sleep(min(POLL, left))
             if self._database.version() != before:

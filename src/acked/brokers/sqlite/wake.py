@@ -27,6 +27,7 @@ import mmap
 import os
 import select
 import socket
+import threading
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
@@ -76,6 +77,9 @@ class Wakeups:
         self._masks = view[SLOTS : SLOTS * 9].cast("Q")
         self._untils = view[SLOTS * 9 :].cast("d")
         self._sender = _datagram_socket()
+        # Threads share the file's lock, and so need one among themselves.
+        self._taking = threading.Lock()
+        self.pid = os.getpid()
 
     def __del__(self) -> None:
         for descriptor in self._descriptors:
@@ -119,13 +123,14 @@ class Wakeups:
         Raises:
             OSError: There is none, or no socket can be made.
         """
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            for slot in range(SLOTS):
-                if not self._taken(slot):
-                    return slot, self._bind(slot)
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._taking:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                for slot in range(SLOTS):
+                    if not self._taken(slot):
+                        return slot, self._bind(slot)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         raise BlockingIOError("every slot is taken")
 
     def give_back(self, slot: int) -> None:

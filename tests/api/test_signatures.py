@@ -1,0 +1,92 @@
+"""Signatures: a call as a value."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from acked import Acked, NotSendable
+from acked.message import decode_arguments, decode
+from tests.api.inline import record_of
+
+
+@pytest.fixture
+def add(app: Acked) -> Any:
+    @app.task(name="add")
+    def add(a: int, b: int, c: int = 0) -> int:
+        return a + b + c
+
+    return add
+
+
+def sent(app: Acked, task_id: str) -> tuple[list[Any], dict[str, Any]]:
+    return decode_arguments(decode(record_of(app, task_id).body))
+
+
+def test_a_signature_is_a_call_to_be_sent_later(app: Acked, add: Any) -> None:
+    signature = add.s(1, b=2)
+    assert app.records.counts() == []
+    assert sent(app, signature.delay().id) == ([1], {"b": 2})
+
+
+def test_arguments_given_later_come_first(app: Acked, add: Any) -> None:
+    assert sent(app, add.s(2).delay(1).id) == ([1, 2], {})
+    assert sent(app, add.s(2).apply_async((1,), {"c": 3}).id) == ([1, 2], {"c": 3})
+
+
+def test_an_immutable_signature_takes_no_more_arguments(app: Acked, add: Any) -> None:
+    assert sent(app, add.si(1, 2).delay(9, c=9).id) == ([1, 2], {})
+
+
+def test_options_travel_with_it_and_the_later_ones_win(app: Acked, add: Any) -> None:
+    signature = add.signature((1, 2), queue="slow", priority=1)
+    assert record_of(app, signature.delay().id).queue == "slow"
+    record = record_of(app, signature.set(priority=9).apply_async(queue="fast").id)
+    assert (record.queue, record.priority) == ("fast", 9)
+
+
+def test_it_never_changes(add: Any) -> None:
+    signature = add.s(1)
+    other = signature.set(queue="slow").clone((5,), {"c": 1})
+    assert (signature.args, dict(signature.kwargs), dict(signature.options)) == ((1,), {}, {})
+    assert (other.args, dict(other.options)) == ((5, 1), {"queue": "slow"})
+    with pytest.raises(TypeError):
+        signature.options["queue"] = "slow"
+
+
+def test_it_goes_through_json_and_back(app: Acked, add: Any) -> None:
+    signature = add.signature((1,), {"b": 2}, immutable=True, queue="slow")
+    again = app.signature(json.loads(json.dumps(signature.as_dict())))
+    assert again == signature
+    assert again.target is add
+
+
+def test_a_signature_can_name_a_task_of_another_process(app: Acked) -> None:
+    result = app.signature("mail.send", (1,), queue="mail").delay()
+    assert record_of(app, result.id).task == "mail.send"
+
+
+def test_an_incomplete_signature_is_refused_when_it_is_sent(add: Any) -> None:
+    with pytest.raises(NotSendable, match="missing a required argument: 'b'"):
+        add.s(1).delay()
+
+
+def test_many_of_different_tasks_are_sent_at_once(app: Acked, add: Any) -> None:
+    @app.task(queue="slow")
+    def ping() -> None: ...
+
+    results = app.send_many([add.si(1, 2), ping.si(), add.s(3, 4).set(countdown=60)])
+    assert [record_of(app, each.id).queue for each in results] == ["default", "slow", "default"]
+    assert sent(app, results[0].id) == ([1, 2], {})
+    assert results[2].state == "PENDING"
+
+
+def test_coroutines_send_it_too(app: Acked, add: Any) -> None:
+    assert sent(app, asyncio.run(add.s(2).adelay(1)).id) == ([1, 2], {})
+
+
+def test_it_reads_as_the_call_it_is(add: Any) -> None:
+    assert repr(add.s(1, b="x")) == "add(1, b='x')"
