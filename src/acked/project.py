@@ -79,6 +79,11 @@ def find_module(name: str) -> ModuleType:
     Raises:
         ConfigurationError: There is no such module. What goes wrong inside it is raised as it is.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigurationError(
+            f"{name!r} is not the name of a module: name the application as Python imports it, "
+            "module:app, and not as a file."
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -92,5 +97,3 @@ def find_module(name: str) -> ModuleType:
                 "as Python imports it, module:app, and start in the directory that holds it."
             ) from None
         raise
-    except ValueError as error:
-        raise ConfigurationError(f"{name!r} is not the name of a module: {error}") from None

@@ -7,8 +7,8 @@ import asyncio
 from acked import Acked
 from acked.clock import ManualClock
 from acked.delivery import Settlement
-from acked.record import Record
 from acked.execute import prepare
+from acked.record import Record
 
 
 def run_next(app: Acked, *, queue: str = "default") -> Settlement:
@@ -46,4 +46,3 @@ def record_of(app: Acked, task_id: str) -> Record:
     record = app.records.get(task_id)
     assert record is not None
     return record
-

@@ -218,7 +218,9 @@ def test_a_factory_cannot_make_two_tasks_of_one_name(app: Acked) -> None:
 
 
 def test_a_module_may_be_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "reload_app.py", "from acked import Acked\napp = Acked('a', broker='memory://')")
+    write(
+        tmp_path / "reload_app.py", "from acked import Acked\napp = Acked('a', broker='memory://')"
+    )
     write(tmp_path / "reload_tasks.py", """
         from reload_app import app
         @app.task

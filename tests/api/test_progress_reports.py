@@ -167,9 +167,7 @@ def test_update_state_sets_the_state_that_is_shown(app: Acked) -> None:
         ({"task_id": "another", "state": "X"}, "only the worker that holds a task"),
     ],
 )
-def test_a_state_that_cannot_be_set_is_refused(
-    app: Acked, how: dict[str, Any], said: str
-) -> None:
+def test_a_state_that_cannot_be_set_is_refused(app: Acked, how: dict[str, Any], said: str) -> None:
     @app.task(bind=True)
     def work(self: Any) -> None:
         with pytest.raises(NotSendable, match=said):

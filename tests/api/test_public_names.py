@@ -19,8 +19,8 @@ NAMES = {
 SIGNALS = {
     "before_task_publish", "after_task_publish", "task_prerun", "task_postrun", "task_success",
     "task_failure", "task_retry", "task_revoked", "task_rejected", "task_unknown",
-    "task_internal_error", "worker_init", "worker_ready", "worker_shutting_down",
-    "worker_shutdown", "worker_process_init", "worker_process_shutdown", "setup_logging",
+    "task_internal_error", "worker_init", "worker_ready", "worker_shutdown",
+    "worker_process_init", "worker_process_shutdown", "setup_logging",
 }  # fmt: skip
 
 
@@ -47,7 +47,9 @@ def test_every_public_name_is_documented(name: str) -> None:
 
 def test_the_signals_are_celerys() -> None:
     assert {
-        name for name, value in vars(acked.signals).items() if isinstance(value, acked.signals.Signal)
+        name
+        for name, value in vars(acked.signals).items()
+        if isinstance(value, acked.signals.Signal)
     } == SIGNALS
 
 

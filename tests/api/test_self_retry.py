@@ -225,9 +225,7 @@ def test_a_task_with_max_retries_none_is_retried_for_ever(app: Acked, clock: Man
     assert run_to_end(app, clock, result.id).retries == 50
 
 
-def test_max_retries_of_the_call_counts_for_that_call_alone(
-    app: Acked, clock: ManualClock
-) -> None:
+def test_max_retries_of_the_call_counts_for_that_call_alone(app: Acked, clock: ManualClock) -> None:
     runs: list[str] = []
 
     @app.task(bind=True, max_retries=1)
@@ -253,9 +251,7 @@ def test_retry_for_bounds_how_long_a_task_is_retried(app: Acked) -> None:
     assert run_next(app).failure.type == "MaxRetriesExceededError"  # type: ignore[union-attr]
 
 
-def test_new_arguments_and_options_go_to_the_next_attempt(
-    app: Acked, clock: ManualClock
-) -> None:
+def test_new_arguments_and_options_go_to_the_next_attempt(app: Acked, clock: ManualClock) -> None:
     seen: list[Any] = []
 
     @app.task(bind=True, name="flaky")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from acked import Acked, NotSendable
-from acked.message import decode_arguments, decode
+from acked.message import decode, decode_arguments
 from tests.api.inline import record_of
 
 

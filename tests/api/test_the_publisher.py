@@ -130,9 +130,7 @@ def test_one_senders_bad_message_fails_that_sender_alone(gate: Gate) -> None:
     gate.refuse = refuse
     senders = pile_up(Publisher(gate), gate, "abcd")
     finish(gate, senders)
-    assert {each.label: str(each.error) for each in senders if each.error} == {
-        "c": "c is too long"
-    }
+    assert {each.label: str(each.error) for each in senders if each.error} == {"c": "c is too long"}
     assert gate.get("b") is not None and gate.get("d") is not None
 
 

@@ -261,7 +261,7 @@ CELERY_ALONE = {
     "task_acks_on_failure_or_timeout", "task_received", "task_serializer", "task_track_started",
     "timezone", "typing", "visibility_timeout", "worker_concurrency",
     "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_prefetch_multiplier",
-    "worker_soft_shutdown_timeout",
+    "worker_shutting_down", "worker_soft_shutdown_timeout",
 }  # fmt: skip
 """Names of Celery that have no counterpart; the pages say so."""
 

@@ -25,12 +25,9 @@ class Alarm:
         self._armed = False
         self._thread = threading.get_ident()
 
-    def install(self) -> None:
-        """Take SIGALRM over, in this (the main) thread."""
-        self._thread = threading.get_ident()
-        signal.signal(signal.SIGALRM, self._ring)
-
     def start(self, seconds: float) -> None:
+        # Again each time: the task before may have taken the signal for itself.
+        signal.signal(signal.SIGALRM, self._ring)
         self._armed = True
         signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -90,7 +90,6 @@ class TaskProcess:
     def run(self) -> None:
         """Run until the end; everything is settled or given back when it returns."""
         signal.signal(signal.SIGTERM, self._on_stop)
-        self._alarm.install()
         threading.Thread(target=self._watch_loop, name="acked-watcher", daemon=True).start()
         hooks.worker_process_init.send(self._consumer)
         pause = 0.0
@@ -119,12 +118,8 @@ class TaskProcess:
         if self._worn_out():
             self._stopping = True
             return False
-        lanes_full = bool(self._lanes) and all(lane.places.free == 0 for lane in self._lanes)
-        if lanes_full and self._threads is not None:
-            self._feed.flush()
-            slot = self._lanes[0].places.take(POLL)
-            if slot is not None:
-                self._lanes[0].places.give(slot)
+        if self._threads is not None and not self._threads.places.free:
+            self._wait_for_a_place(self._threads)
             return False
         claimed = self._feed.turn(self._depth())
         if claimed:
@@ -196,12 +191,24 @@ class TaskProcess:
         section.end(0)
 
     def _submit(self, lane: Lane, attempt: Attempt) -> None:
-        while (slot := lane.places.take(POLL)) is None:
-            if self._stopping:
-                self._feed.done(Settlement.unstarted(attempt.held, at=time.time()))
-                return
+        slot = lane.places.take(STUCK_AFTER)
+        if slot is None:
+            # Another process may have a place free: nothing waits here for one.
+            self._feed.done(Settlement.unstarted(attempt.held, at=time.time()))
+            self._feed.give_back()
+            self._wait_for_a_place(lane)
+            return
         self._rouse_watcher()
         lane.submit(attempt, slot)
+
+    def _wait_for_a_place(self, lane: Lane) -> None:
+        """Sleep until *lane* has a free place; nothing is claimed meanwhile."""
+        self._feed.flush()
+        while not self._stopping:
+            slot = lane.places.take(POLL)
+            if slot is not None:
+                lane.places.give(slot)
+                return
 
     def _wait_for_lanes(self) -> None:
         for lane in self._lanes:
