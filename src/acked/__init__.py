@@ -1,6 +1,6 @@
 """A task queue that finishes what it started."""
 
-from acked import hooks as signals
+from acked import signals
 from acked.app import Acked
 from acked.errors import (
     AckedError,

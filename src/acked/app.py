@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from acked import eager, hooks
+from acked import eager, signals
 from acked.broker import Engine
 from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
@@ -244,21 +244,21 @@ class Acked:
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Store *messages*: all or none, durable when it returns."""
-        if hooks.before_task_publish.receivers or hooks.after_task_publish.receivers:
+        if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             messages = [announce(message) for message in messages]
         self.publisher.send(messages)
-        if hooks.after_task_publish.receivers:
+        if signals.after_task_publish.receivers:
             for message in messages:
-                hooks.after_task_publish.send(message.task, **as_celery_tells(message))
+                signals.after_task_publish.send(message.task, **as_celery_tells(message))
 
     async def apublish(self, messages: Sequence[Message]) -> None:
         """`publish` for coroutines."""
-        if hooks.before_task_publish.receivers or hooks.after_task_publish.receivers:
+        if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             messages = [announce(message) for message in messages]
         await self.publisher.asend(messages)
-        if hooks.after_task_publish.receivers:
+        if signals.after_task_publish.receivers:
             for message in messages:
-                hooks.after_task_publish.send(message.task, **as_celery_tells(message))
+                signals.after_task_publish.send(message.task, **as_celery_tells(message))
 
     def run_eagerly(self, task: Task[..., Any], message: Message) -> Result[Any]:
         """Run *message* here and now."""

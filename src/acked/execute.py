@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from acked import hooks
 from acked import message as messages
+from acked import signals
 from acked.broker import Records
 from acked.delivery import Delivery, Event, Failure, Settlement
 from acked.errors import Ignore, MessageUnreadable, Reject, Retry
@@ -84,8 +84,8 @@ class Attempt:
         """Tell that it starts; from here on `self.request` is this attempt's."""
         self.started = time.time()
         self._context = current.set(self.request)
-        if hooks.task_prerun.receivers:
-            hooks.task_prerun.send(
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(
                 self.task, task_id=self.held.id, task=self.task, args=self.args, kwargs=self.kwargs
             )
         if self.task.has_hooks:
@@ -179,23 +179,23 @@ class Attempt:
 
     def _send_signals(self, event: Event, settlement: Settlement) -> None:
         task, task_id = self.task, self.held.id
-        if event is Event.SUCCEED and hooks.task_success.receivers:
-            hooks.task_success.send(task, result=self.value)
-        elif event is Event.RETRY and hooks.task_retry.receivers:
-            hooks.task_retry.send(
+        if event is Event.SUCCEED and signals.task_success.receivers:
+            signals.task_success.send(task, result=self.value)
+        elif event is Event.RETRY and signals.task_retry.receivers:
+            signals.task_retry.send(
                 task, request=self.request, reason=self._cause(), einfo=ExceptionInfo(self.raised)
             )
-        elif event is Event.FAIL and hooks.task_failure.receivers:
-            hooks.task_failure.send(
+        elif event is Event.FAIL and signals.task_failure.receivers:
+            signals.task_failure.send(
                 task, task_id=task_id, exception=self.raised, args=self.args, kwargs=self.kwargs,
                 traceback=self.raised.__traceback__ if self.raised else None,
                 einfo=ExceptionInfo(self.raised),
             )  # fmt: skip
-        elif isinstance(self.outcome, Rejected) and hooks.task_rejected.receivers:
-            hooks.task_rejected.send(task, message=self.request.message, exc=self.raised)
-        if hooks.task_postrun.receivers:
+        elif isinstance(self.outcome, Rejected) and signals.task_rejected.receivers:
+            signals.task_rejected.send(task, message=self.request.message, exc=self.raised)
+        if signals.task_postrun.receivers:
             state = {Event.SUCCEED: "SUCCESS", Event.RETRY: "RETRY", Event.FAIL: "FAILURE"}
-            hooks.task_postrun.send(
+            signals.task_postrun.send(
                 task, task_id=task_id, task=task, args=self.args, kwargs=self.kwargs,
                 retval=self.value if self.raised is None else self.raised,
                 state=state.get(event, "RETRY"),
@@ -213,8 +213,8 @@ class Attempt:
             hook(*args)
         except Exception as error:
             logger.exception("%s of %s failed", getattr(hook, "__name__", hook), self.task.name)
-            if hooks.task_internal_error.receivers:
-                hooks.task_internal_error.send(
+            if signals.task_internal_error.receivers:
+                signals.task_internal_error.send(
                     self.task, task_id=self.held.id, args=self.args, kwargs=self.kwargs,
                     request=self.request, exception=error,
                 )  # fmt: skip
@@ -276,10 +276,10 @@ def _refuse(
 ) -> Settlement:
     settlement = decide(held, outcome, policy, now=now, roll=0.0)
     log_end(name, held, settlement)
-    if isinstance(outcome, Revoked) and hooks.task_revoked.receivers:
-        hooks.task_revoked.send(name, request=held, terminated=False, signum=None, expired=True)
-    elif isinstance(outcome, TaskUnknown) and hooks.task_unknown.receivers:
-        hooks.task_unknown.send(name, name=name, id=held.id, message=held.body, exc=None)
+    if isinstance(outcome, Revoked) and signals.task_revoked.receivers:
+        signals.task_revoked.send(name, request=held, terminated=False, signum=None, expired=True)
+    elif isinstance(outcome, TaskUnknown) and signals.task_unknown.receivers:
+        signals.task_unknown.send(name, name=name, id=held.id, message=held.body, exc=None)
     return settlement
 
 

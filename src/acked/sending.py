@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from acked import hooks
+from acked import signals
 from acked.config import Settings
 from acked.message import Message, decode_arguments, new_ids
 from acked.request import current
@@ -84,7 +84,7 @@ def as_celery_tells(message: Message) -> dict[str, Any]:
 def announce(message: Message) -> Message:
     """Tell that *message* is about to be sent; headers that a receiver adds go along."""
     told = as_celery_tells(message)
-    hooks.before_task_publish.send(message.task, **told)
+    signals.before_task_publish.send(message.task, **told)
     own = {"id", "task", "root_id", "parent_id"}
     headers = {name: value for name, value in told["headers"].items() if name not in own}
     if headers == message.headers:

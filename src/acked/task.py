@@ -357,7 +357,8 @@ class Task(RunningTask, Generic[P, R]):
         an ``async def`` task is returned, to be awaited in that same context."""
         if self._calls_itself:
             request.entering = True
-            return self(*args, **kwargs)
+            overridden: Callable[..., Any] = self
+            return overridden(*args, **kwargs)
         return self.run(*args, **kwargs)
 
     def dump_result(self, value: Any) -> bytes:

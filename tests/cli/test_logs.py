@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import pytest
 
 from acked.errors import ConfigurationError
-from acked.hooks import setup_logging
 from acked.logs import get_task_logger
 from acked.message import Message
 from acked.request import Request, current
+from acked.signals import setup_logging
 from acked.worker.logs import configure
 
 TASK_ID = "0193a4b8c6d2e1f00ad1c5b6e7f8091a2b3c4d5e6f70"

@@ -57,9 +57,7 @@ def test_a_jump_of_the_clock_redelivers_nothing_that_runs(
 
 def test_what_is_due_fires_within_a_second_of_the_clock(shop: Shop, wall: Wall) -> None:
     shop.work()
-    results = [
-        shop.tasks.work.apply_async((0.0,), countdown=HOUR) for _ in range(sizes(100, 1000))
-    ]
+    results = [shop.tasks.work.apply_async((0.0,), countdown=HOUR) for _ in range(sizes(100, 1000))]
     time.sleep(1.5)
     assert shop.history("start") == []
     jumped = time.monotonic()

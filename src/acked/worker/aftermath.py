@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from acked import errors, hooks
+from acked import errors, signals
 from acked import message as messages
 from acked.app import Acked
 from acked.delivery import Event
@@ -39,16 +39,16 @@ def _run(app: Acked, entry: Aftermath) -> None:
     info = ExceptionInfo(error)
     named: dict[str, Any] = {"task_id": entry.id, "args": args, "kwargs": kwargs}
     if entry.event == Event.FAIL:
-        hooks.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
+        signals.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
         if task.has_hooks:
             task.on_failure(error, entry.id, args, kwargs, info)
             task.after_return("FAILURE", error, entry.id, args, kwargs, info)
     elif entry.event == Event.RETRY:
-        hooks.task_retry.send(task, request=None, reason=error, einfo=info)
+        signals.task_retry.send(task, request=None, reason=error, einfo=info)
         if task.has_hooks:
             task.on_retry(error, entry.id, args, kwargs, info)
     elif entry.event == Event.REVOKE:
-        hooks.task_revoked.send(task, request=None, terminated=True, signum=9, expired=False)
+        signals.task_revoked.send(task, request=None, terminated=True, signum=9, expired=False)
 
 
 def _rebuild(entry: Aftermath) -> Exception:

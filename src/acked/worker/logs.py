@@ -24,10 +24,10 @@ from typing import TextIO
 
 from acked.errors import ConfigurationError
 from acked.escaping import indented, one_line
-from acked.hooks import setup_logging
 from acked.logs import short_id
 from acked.redaction import redact_text
 from acked.request import current
+from acked.signals import setup_logging
 
 FORMATS = ("text", "json")
 

@@ -17,7 +17,7 @@ import threading
 import time
 import types
 
-from acked import hooks
+from acked import signals
 from acked.app import Acked
 from acked.delivery import Delivery, Settlement
 from acked.errors import BrokerError
@@ -91,7 +91,7 @@ class TaskProcess:
         """Run until the end; everything is settled or given back when it returns."""
         signal.signal(signal.SIGTERM, self._on_stop)
         threading.Thread(target=self._watch_loop, name="acked-watcher", daemon=True).start()
-        hooks.worker_process_init.send(self._consumer)
+        signals.worker_process_init.send(self._consumer)
         pause = 0.0
         while not self._stopping:
             held = self._feed.next()
@@ -110,7 +110,7 @@ class TaskProcess:
             while not lane.places.wait_all_free(POLL):
                 pass
         self._feed.flush()
-        hooks.worker_process_shutdown.send(self._consumer, pid=os.getpid(), exitcode=0)
+        signals.worker_process_shutdown.send(self._consumer, pid=os.getpid(), exitcode=0)
 
     def _refill(self) -> bool:
         """Claim more, or sleep until there may be something; True when something was claimed."""

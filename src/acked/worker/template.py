@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from acked import hooks
+from acked import signals
 from acked.app import Acked, load_app
 from acked.errors import AckedError
 from acked.worker import logs, process, wire
@@ -69,11 +69,11 @@ class Template:
                 match order:
                     case None:
                         self._kill_everything()
-                        hooks.worker_shutdown.send(self._app)
+                        signals.worker_shutdown.send(self._app)
                         return
                     case wire.Share(path=path):
                         self._presence = Presence(Path(path), descriptors[0])
-                        hooks.worker_ready.send(self._app)
+                        signals.worker_ready.send(self._app)
                     case wire.Fork():
                         self._fork(order)
 
@@ -216,7 +216,7 @@ def main(arguments: list[str]) -> int:
         if not options.queues:
             queues = (app.settings.task_default_queue,)
             options = msgspec.structs.replace(options, queues=queues)
-        hooks.worker_init.send(app)
+        signals.worker_init.send(app)
         app.broker.setup()
         hello = introduce(app, options)
     except AckedError as error:

@@ -127,6 +127,7 @@ class Session:
         # Held during each operation, so that `Database.close` and a fork in another thread wait.
         self.lock = threading.RLock()
         self._connection: apsw.Connection | None = None
+        self._name = str(database.path)
         self._file = (0, 0)
         self._log = database.path.with_name(f"{database.path.name}-wal")
         self._patience = database.timeout
@@ -136,19 +137,17 @@ class Session:
 
     def __enter__(self) -> apsw.Connection:
         self.lock.acquire()
-        try:
-            connection = self._connection
-            if connection is not None and self._file != _identity(self.database.path):
-                # Deleted or replaced under us: what we wrote there, nobody would ever read.
-                self.drop()
-                connection = None
-            if connection is None:
-                connection = self._open()
-            elif connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except BaseException as error:
-            self._leave(error)
-            raise
+        connection = self._connection
+        if (
+            connection is None
+            or connection.in_transaction  # An exception came between BEGIN and us, from a signal.
+            or self._file != _identity(self._name)
+        ):
+            try:
+                connection = self._renew()
+            except BaseException as error:
+                self._after(error)
+                raise
         return connection
 
     def __exit__(
@@ -157,7 +156,13 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave(error)
+        if error is not None:
+            self._after(error)
+            return
+        self._operations += 1
+        if self._operations % LOOK_EVERY == 0:
+            self._shorten_log()
+        self.lock.release()
 
     def drop(self) -> None:
         """Close the connection; the next use opens another."""
@@ -166,13 +171,9 @@ class Session:
             with contextlib.suppress(apsw.Error):
                 connection.close(True)
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _after(self, error: BaseException) -> None:
+        """Undo what an operation that failed has begun, and raise what *error* means."""
         try:
-            if error is None:
-                self._operations += 1
-                if self._operations % LOOK_EVERY == 0:
-                    self._shorten_log()
-                return
             if isinstance(error, apsw.Error) and not isinstance(error, _HARMLESS):
                 # After a failed write or flush nothing this connection remembers is certain.
                 self.drop()
@@ -184,6 +185,15 @@ class Session:
         if isinstance(error, apsw.Error):
             raise self._meaning(error) from error
 
+    def _renew(self) -> apsw.Connection:
+        """A connection that is open, in no transaction, and to the file that is there now."""
+        # What we wrote to a file that was deleted or replaced under us, nobody would ever read.
+        if self._connection is None or self._file != _identity(self._name):
+            self.drop()
+            return self._open()
+        self._connection.execute("ROLLBACK")
+        return self._connection
+
     def _open(self) -> apsw.Connection:
         path = self.database.path
         check_path(path)
@@ -192,9 +202,9 @@ class Session:
         with contextlib.suppress(FileExistsError):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(path, flags, 0o600))
-        identity = _identity(path)
+        identity = _identity(self._name)
         connection = apsw.Connection(
-            str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.database.vfs
+            self._name, flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.database.vfs
         )
         self._connection, self._file = connection, identity
         try:
@@ -331,9 +341,9 @@ def fetch(
     return connection.execute(sql, bindings).fetchall()
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(name: str) -> tuple[int, int]:
     try:
-        about = path.stat()
+        about = os.stat(name)  # noqa: PTH116 - for each operation; Path.stat takes longer
     except FileNotFoundError:
         return (0, 0)
     return (about.st_dev, about.st_ino)

@@ -91,28 +91,16 @@ class TaskQueue(Store):
 
     def send(self, messages: Sequence[Message]) -> None:
         now = self._clock.now()
-        ready: Counter[int] = Counter()
-        later: dict[int, float] = {}
-        rows: list[Row] = []
-        for message in messages:
-            state, due, bit = "QUEUED", now, bit_of(message.queue)
-            if message.eta is not None and message.eta > now:
-                state, due = "SCHEDULED", message.eta
-                later[bit] = min(due, later.get(bit, due))
-            else:
-                ready[bit] += 1
-            rows.append((
-                message.id, message.task, message.queue, message.priority, state, due,
-                message.sent, encode(message),
-            ))  # fmt: skip
-        # What fits into one statement needs no transaction around it.
-        alone = len(rows) <= SENT_AT_ONCE
-        with self._database.session() if alone else self._database.transaction() as connection:
-            insert(connection, SEND, rows, SENT_AT_ONCE)
-        for bit, count in ready.items():
-            self._waiting.wake(bit, count)
-        for bit, due in later.items():
-            self._waiting.wake(bit, 1, due=due)
+        rows = [_row(message, now) for message in messages]
+        if len(rows) <= SENT_AT_ONCE:
+            # What fits into one statement needs no transaction around it.
+            with self._database.session() as connection:
+                insert(connection, SEND, rows, SENT_AT_ONCE)
+        else:
+            with self._database.transaction() as connection:
+                insert(connection, SEND, rows, SENT_AT_ONCE)
+        if self._waiting.anyone:
+            self._announce(messages, now)
 
     def claim(
         self,
@@ -172,6 +160,21 @@ class TaskQueue(Store):
     def interrupt(self) -> None:
         self._waiting.interrupt()
 
+    def _announce(self, messages: Sequence[Message], now: float) -> None:
+        """Wake a waiter for each task that is ready, and one for each queue's next due time."""
+        ready: Counter[int] = Counter()
+        later: dict[int, float] = {}
+        for message in messages:
+            bit, eta = bit_of(message.queue), message.eta
+            if eta is not None and eta > now:
+                later[bit] = min(eta, later.get(bit, eta))
+            else:
+                ready[bit] += 1
+        for bit, count in ready.items():
+            self._waiting.wake(bit, count)
+        for bit, due in later.items():
+            self._waiting.wake(bit, 1, due=due)
+
     def _turn(
         self,
         settlements: Sequence[Settlement],
@@ -229,6 +232,15 @@ class TaskQueue(Store):
             lease_until = self._clock.steady() + DEFAULT_LEASE
             connection.execute(EXPECT_BEATS, (_worker(by), this_boot(), lease_until))
         return deliveries
+
+
+def _row(message: Message, now: float) -> Row:
+    eta = message.eta
+    state, due = ("SCHEDULED", eta) if eta is not None and eta > now else ("QUEUED", now)
+    return (
+        message.id, message.task, message.queue, message.priority, state, due, message.sent,
+        encode(message),
+    )  # fmt: skip
 
 
 def _seized(row: Sequence[Any], base: int) -> Delivery:

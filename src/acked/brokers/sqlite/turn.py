@@ -84,6 +84,9 @@ def taken(connection: apsw.Connection, consumer: str, now: float) -> list[Delive
 
 def insert(connection: apsw.Connection, statement: str, rows: Sequence[Row], at_once: int) -> None:
     """Run *statement*, an INSERT with ``{rows}`` in it, for up to *at_once* rows at a time."""
+    if len(rows) == 1:
+        connection.execute(_with_rows(statement, 1, len(rows[0])), rows[0])
+        return
     for start in range(0, len(rows), at_once):
         part = rows[start : start + at_once]
         sql = _with_rows(statement, len(part), len(part[0]))

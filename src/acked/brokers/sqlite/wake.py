@@ -87,6 +87,11 @@ class Wakeups:
         with contextlib.suppress(AttributeError):
             self._sender.close()
 
+    @property
+    def anyone(self) -> bool:
+        """Whether any slot's owner sleeps."""
+        return self._memory.find(ASLEEP, 0, SLOTS) >= 0
+
     def wake(self, mask: int, count: int, *, due: float = -math.inf) -> None:
         """Wake up to *count* of those that wait for a queue of *mask* and sleep beyond *due*."""
         memory = self._memory

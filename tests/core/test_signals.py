@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from acked import hooks
-from acked.hooks import Signal
+from acked import signals
+from acked.signals import Signal
 
 
 class Ear:
@@ -112,7 +112,7 @@ def test_an_exception_in_a_receiver_is_logged_and_the_others_are_told(
     signal.connect(broken)
     signal.connect(ear)
 
-    with caplog.at_level(logging.ERROR, "acked.hooks"):
+    with caplog.at_level(logging.ERROR, "acked.signals"):
         signal.send(None)
 
     assert len(ear.heard) == 1
@@ -136,8 +136,8 @@ def test_a_receiver_may_disconnect_itself_while_it_is_told(signal: Signal) -> No
 
 
 def test_each_signal_knows_its_name() -> None:
-    signals = {name: each for name, each in vars(hooks).items() if isinstance(each, Signal)}
+    found = {name: each for name, each in vars(signals).items() if isinstance(each, Signal)}
 
-    assert "task_prerun" in signals
-    assert all(each.name == name for name, each in signals.items())
-    assert repr(hooks.task_prerun) == "<Signal: task_prerun>"
+    assert "task_prerun" in found
+    assert all(each.name == name for name, each in found.items())
+    assert repr(signals.task_prerun) == "<Signal: task_prerun>"

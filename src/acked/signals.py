@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-logger = logging.getLogger("acked.hooks")
+logger = logging.getLogger("acked.signals")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
