@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -357,8 +357,7 @@ class Task(RunningTask, Generic[P, R]):
         an ``async def`` task is returned, to be awaited in that same context."""
         if self._calls_itself:
             request.entering = True
-            overridden: Callable[..., Any] = self
-            return overridden(*args, **kwargs)
+            return cast("Callable[..., Any]", self)(*args, **kwargs)
         return self.run(*args, **kwargs)
 
     def dump_result(self, value: Any) -> bytes:
