@@ -250,20 +250,23 @@ def prepare(
         records: Where the task's progress and checkpoints go.
     """
     now = time.time()
-    policy = DEFAULT_POLICY
     try:
         message = messages.decode(held.body)
-        task = tasks.get(message.task)
-        if task is None:
-            return _refuse(held, TaskUnknown(message.task), policy, now, message.task)
-        policy = task.policy_for(message)
-        if message.expires is not None and now > message.expires:
-            return _refuse(held, Revoked("expired"), policy, now, message.task)
+    except MessageUnreadable as error:
+        return _refuse(held, Unreadable(text_of(error)), DEFAULT_POLICY, now, "?")
+    name = message.task
+    task = tasks.get(name)
+    if task is None:
+        return _refuse(held, TaskUnknown(name), DEFAULT_POLICY, now, name)
+    policy = task.policy_for(message)
+    if message.expires is not None and now > message.expires:
+        return _refuse(held, Revoked("expired"), policy, now, name)
+    try:
         args, kwargs = task.load_arguments(message)
     except MessageUnreadable as error:
-        return _refuse(held, Unreadable(text_of(error)), policy, now, "?")
+        return _refuse(held, Unreadable(text_of(error)), policy, now, name)
     except Exception as error:  # the arguments do not fit the function or its annotations
-        return _refuse(held, Raised(failure_of(error)), policy, now, message.task)
+        return _refuse(held, Raised(failure_of(error)), policy, now, name)
     request = Request(
         message=message, delivery=held, policy=policy, records=records, args=args, kwargs=kwargs,
         hostname=consumer,

@@ -61,7 +61,7 @@ def test_it_is_made_afresh_for_each_attempt(app: Acked, clock: ManualClock) -> N
     assert (first.retry_asked is None, second.retry_asked is None) == (False, True)
 
 
-def test_a_retry_is_no_redelivery_and_a_lost_attempt_is_one(app: Acked, clock: ManualClock) -> None:
+def test_a_retry_is_no_redelivery(app: Acked, clock: ManualClock) -> None:
     seen: list[bool] = []
 
     @app.task(bind=True)

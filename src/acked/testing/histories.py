@@ -21,7 +21,10 @@ from acked.testing.model import Model
 from acked.testing.timeline import KINDS, beat, message, settlements
 
 SHORT = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 LONG = settings(SHORT, max_examples=500, stateful_step_count=50)
 
