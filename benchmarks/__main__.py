@@ -54,10 +54,17 @@ def main() -> int:
             console.print("This is memory, not a disk: durable writes cost nothing. Use --dir.")
         rounds = options.rounds or (2 if options.quick else 5)
         plan = (quick if options.quick else full)(Path(directory), rounds, progress.print)
-        reports = []
+        reports: list[Report] = []
+        failed: list[str] = []
         for name, measure in SECTIONS.items():
-            if not options.only or name in options.only:
+            if options.only and name not in options.only:
+                continue
+            try:
                 reports.append(measure(plan))
+            except RuntimeError as error:  # what the other sections found is still worth having
+                failed.append(name)
+                console.print(f"{name} was not measured: {error}", markup=False)
+            else:
                 reports[-1].show(console)
     show_targets(console, reports)
     minutes = (time.monotonic() - began) / 60
@@ -67,7 +74,9 @@ def main() -> int:
     if options.json:
         found = {report.title: report.as_json() for report in reports}
         options.json.write_text(json.dumps({"machine": machine, "sections": found}, indent=2))
-    return 0
+    if failed:
+        console.print(f"Not measured: {', '.join(failed)}", style="red")
+    return 1 if failed else 0
 
 
 def _options() -> argparse.Namespace:

@@ -244,7 +244,7 @@ def not_a_task() -> list[tuple[Callable[[Acked], Any], str]]:
     return [
         (lambda app: app.task(generator), "is a generator"),
         (lambda app: app.task(async_generator), "is a generator"),
-        (lambda app: app.task("slow"), "Options are keywords"),  # type: ignore[arg-type]
+        (lambda app: app.task("slow"), "Options are keywords"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda app: app.task(int), "made from a function"),
         (lambda app: app.task(bind=True)(lambda: None), "no first parameter"),
         (lambda app: app.task(app.task(name="x")(lambda: None)), "made from a function"),

@@ -248,7 +248,7 @@ def test_retry_for_bounds_how_long_a_task_is_retried(app: Acked) -> None:
     message = flaky.message((), {}, {})
     app.publish([message])
     app.clock.advance(61)  # type: ignore[attr-defined]  # a ManualClock
-    assert run_next(app).failure.type == "MaxRetriesExceededError"  # type: ignore[union-attr]
+    assert run_next(app).failure.type == "MaxRetriesExceededError"  # type: ignore[union-attr]  # it has failed
 
 
 def test_new_arguments_and_options_go_to_the_next_attempt(app: Acked, clock: ManualClock) -> None:

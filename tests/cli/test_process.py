@@ -138,6 +138,8 @@ def on_terminal(*args: str) -> Generator[tuple[subprocess.Popen[bytes], int]]:
     """`acked` on a terminal of 120 columns: its process, and our end of the terminal."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    # A run in the background of a shell has it ignored, and would hand that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "acked", *args],
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment,

@@ -34,11 +34,18 @@ def run(args: Sequence[str]) -> int:
         The exit code, one of `Exit` or what a worker ended with.
     """
     try:
-        code = root.main(list(args), prog_name="acked", standalone_mode=False)
+        # Not root.main(): where the pipe breaks inside a command, that ends with exit code 1.
+        with root.make_context("acked", list(args)) as context:
+            code = root.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.FINE
-    except click.Abort:
+    except click.exceptions.Exit as end:  # --help, --version
+        return end.exit_code
+    except (click.Abort, EOFError, KeyboardInterrupt):
         return _report("interrupted", Exit.INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        help_text.show()
+        return Exit.USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "acked"
         what = error.format_message().removesuffix(".")

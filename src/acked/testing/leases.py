@@ -211,6 +211,17 @@ class LeasePromises(Timeline):
 
         assert broker.reap(by="w3") == []
 
+    def test_who_reaps_has_a_lease_though_its_own_had_run_out(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        self.running(broker, "a", "w1/0")
+        clock.advance(DEFAULT_LEASE + 1)
+        (own,) = broker.reap(by="w1")
+
+        assert broker.reap(by="w2") == []
+
+        assert broker.settle([settlements(own, clock.now())["interrupted"]]) == []
+
     @pytest.mark.parametrize("seconds", [3600.0, -3600.0, 315_360_000.0])
     def test_setting_the_clock_ends_no_lease(
         self, broker: Engine, clock: ManualClock, seconds: float

@@ -290,6 +290,7 @@ class OperatingPromises(Timeline):
         clock.advance(100)
         middle = clock.now() - 150
 
+        assert broker.prune(succeeded_before=None, failed_before=None, limit=100) == 0
         assert broker.prune(succeeded_before=middle, failed_before=None, limit=100) == 2
         assert broker.get("old FAILURE") is not None
         assert broker.prune(succeeded_before=middle, failed_before=middle, limit=100) == 1

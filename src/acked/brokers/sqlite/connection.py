@@ -48,8 +48,14 @@ WAL_KEPT = 16 * 1024 * 1024
 WAL_LONG = 32 * 1024 * 1024
 """Bytes beyond which it is made to start anew: writers that never pause would let it grow."""
 
-LOOK_EVERY = 64
+LOOK_EVERY = 8
 """Operations of a connection between two looks at its length."""
+
+CUT_PATIENCE = 0.05
+"""Seconds for which that may hold writers back while it waits for readers."""
+
+CUT_PAUSE = (0.05, 2.0)
+"""Shortest and longest pause in seconds between two attempts to start it anew."""
 
 
 class Database:
@@ -134,6 +140,7 @@ class Session:
         self._give_up = 0.0
         self._operations = 0
         self._next_cut = 0.0
+        self._cut_pause = CUT_PAUSE[0]
 
     def __enter__(self) -> apsw.Connection:
         self.lock.acquire()
@@ -227,9 +234,11 @@ class Session:
         try:
             if connection is None or now < self._next_cut or self._log.stat().st_size <= WAL_LONG:
                 return
-            self._next_cut = now + 1.0
-            self._patience = 0.02
+            self._next_cut = now + self._cut_pause
+            self._cut_pause = min(self._cut_pause * 2, CUT_PAUSE[1])
+            self._patience = CUT_PATIENCE
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._cut_pause = CUT_PAUSE[0]
         except (apsw.Error, OSError) as error:
             # What was committed is safe in the log; the next attempt may have more luck.
             logger.debug("could not shorten %s: %s", self._log, error)

@@ -146,13 +146,13 @@ class TaskQueue(Store):
             )
         for (queue,) in queues:
             self._promote(queue, now)
-        seized = self._seize(ORPHANED, (boot, steady), by)
         if lapsed:
+            # Before the seizure: *by* may be one of them, and gets a lease with what it seizes.
             with self._database.session() as connection:
                 connection.execute(
                     "DELETE FROM worker WHERE boot <> ? OR lease_until <= ?", (boot, steady)
                 )
-        return seized
+        return self._seize(ORPHANED, (boot, steady), by)
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         self._waiting.wait(queues, timeout)
