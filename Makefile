@@ -43,7 +43,7 @@ format: $(VENV)/.test ## Format the code and mend what ruff can mend; redraw the
 	$(BIN)/python docs/generate_diagram.py
 
 .PHONY: chaos
-chaos: $(VENV)/.test ## The kill tests in their long form (about an hour)
+chaos: $(VENV)/.test ## The kill tests in their long form (an hour or more)
 	ACKED_LONG=1 $(BIN)/pytest -m chaos --timeout 3600
 
 .PHONY: bench

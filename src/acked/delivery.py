@@ -159,6 +159,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         loss: The attempt ended with its worker.
         suspect: It ended with its worker, and so did others beside it; nobody is charged yet.
         body: The message to run again with, where `self.retry` changed it.
+        consumer: Who ran the attempt, where that is not who settles it: a dead consumer.
     """
 
     id: str
@@ -175,6 +176,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     loss: bool = False
     suspect: bool = False
     body: bytes | None = None
+    consumer: str = ""
 
     @classmethod
     def succeed(

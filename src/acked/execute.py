@@ -155,9 +155,15 @@ class Attempt:
         """Log, then run hooks and signals for what was decided. They watch; they never decide."""
         event = settlement.event
         log_end(self.task.name, self.held, settlement, expected=self.expected)
-        if self.task.has_hooks:
-            self._run_hooks(event)
-        self._send_signals(event, settlement)
+        # As in Celery, an ignored attempt tells nobody but task_postrun.
+        if not isinstance(self.raised, Ignore):
+            if self.task.has_hooks:
+                self._run_hooks(event)
+            self._send_signals(event)
+            if self.task.has_hooks:
+                self._run_after_return(event)
+        if signals.task_postrun.receivers:
+            self._send_postrun(event)
 
     @property
     def expected(self) -> bool:
@@ -168,16 +174,14 @@ class Attempt:
         task, task_id, args, kwargs = self.task, self.held.id, self.args, self.kwargs
         if event is Event.SUCCEED:
             self.guard(task.on_success, self.value, task_id, args, kwargs)
-            self.guard(task.after_return, "SUCCESS", self.value, task_id, args, kwargs, None)
         elif event is Event.RETRY:
             info = ExceptionInfo(self.raised)
             self.guard(task.on_retry, self._cause(), task_id, args, kwargs, info)
         elif event is Event.FAIL:
             info = ExceptionInfo(self.raised)
             self.guard(task.on_failure, self.raised, task_id, args, kwargs, info)
-            self.guard(task.after_return, "FAILURE", self.raised, task_id, args, kwargs, info)
 
-    def _send_signals(self, event: Event, settlement: Settlement) -> None:
+    def _send_signals(self, event: Event) -> None:
         task, task_id = self.task, self.held.id
         if event is Event.SUCCEED and signals.task_success.receivers:
             signals.task_success.send(task, result=self.value)
@@ -191,15 +195,24 @@ class Attempt:
                 traceback=self.raised.__traceback__ if self.raised else None,
                 einfo=ExceptionInfo(self.raised),
             )  # fmt: skip
-        elif isinstance(self.outcome, Rejected) and signals.task_rejected.receivers:
+        if isinstance(self.outcome, Rejected) and signals.task_rejected.receivers:
             signals.task_rejected.send(task, message=self.request.message, exc=self.raised)
-        if signals.task_postrun.receivers:
-            state = {Event.SUCCEED: "SUCCESS", Event.RETRY: "RETRY", Event.FAIL: "FAILURE"}
-            signals.task_postrun.send(
-                task, task_id=task_id, task=task, args=self.args, kwargs=self.kwargs,
-                retval=self.value if self.raised is None else self.raised,
-                state=state.get(event, "RETRY"),
-            )  # fmt: skip
+
+    def _run_after_return(self, event: Event) -> None:
+        task, task_id, args, kwargs = self.task, self.held.id, self.args, self.kwargs
+        if event is Event.SUCCEED:
+            self.guard(task.after_return, "SUCCESS", self.value, task_id, args, kwargs, None)
+        elif event is Event.FAIL:
+            info = ExceptionInfo(self.raised)
+            self.guard(task.after_return, "FAILURE", self.raised, task_id, args, kwargs, info)
+
+    def _send_postrun(self, event: Event) -> None:
+        states = {Event.SUCCEED: "SUCCESS", Event.FAIL: "FAILURE", Event.REVOKE: "REVOKED"}
+        signals.task_postrun.send(
+            self.task, task_id=self.held.id, task=self.task, args=self.args, kwargs=self.kwargs,
+            retval=self.value if self.raised is None else self.raised,
+            state=states.get(event, "RETRY"),
+        )  # fmt: skip
 
     def _cause(self) -> BaseException | None:
         """The exception a retry was asked for, as `on_retry` gets it."""

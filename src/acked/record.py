@@ -219,7 +219,7 @@ def history(record: Record, settlement: Settlement) -> Attempt | None:
         event=settlement.event,
         started=settlement.started,
         ended=settlement.at,
-        consumer=record.consumer,
+        consumer=settlement.consumer or record.consumer,
         reason=settlement.reason,
         failure=settlement.failure,
         next_at=settlement.not_before,

@@ -31,6 +31,7 @@ def test_a_task_whose_process_is_killed_runs_again_by_default(shop: Shop) -> Non
     assert shop.starts(result.id) == 2
     first, second = shop.app.records.attempts(result.id)
     assert first.loss and "signal 9 (SIGKILL)" in first.reason
+    assert first.consumer in {f"{shop.app.records.workers()[0].worker}/{n}" for n in range(2)}
     assert second.event is Event.SUCCEED
 
 

@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from acked import message as messages
 from acked.broker import Broker
 from acked.delivery import Delivery, Event, Settlement
@@ -119,6 +121,7 @@ def settle_seized(
             held, outcome, policy, now=now, roll=random.random(),
             started=started or (now if started is not None else None),
         )  # fmt: skip
+        settlement = msgspec.structs.replace(settlement, consumer=held.consumer)
         settlements.append(settlement)
         if settlement.reason:
             log_end(name, held, settlement)

@@ -39,7 +39,7 @@ APPLICATION_ID = 0x41434B44
 SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 TURN = Path(__file__).with_name("turn.sql").read_text(encoding="utf-8")
 
-BUSY_PAUSE = (0.0002, 0.005)
+BUSY_PAUSE = (0.0002, 0.002)
 """Shortest and longest pause in seconds between two tries for the write lock."""
 
 WAL_KEPT = 16 * 1024 * 1024

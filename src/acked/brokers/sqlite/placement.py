@@ -48,8 +48,12 @@ def check_sqlite(number: int | None = None) -> None:
         )
 
 
-def check_path(path: Path) -> None:
+def check_path(path: Path, mounts: Path = MOUNTS) -> None:
     """Refuse a place where others could read, replace or break the database.
+
+    Args:
+        path: The database.
+        mounts: As `file_system_of`.
 
     Raises:
         ConfigurationError: The directory does not exist or anyone may write to it, the file is a
@@ -75,7 +79,7 @@ def check_path(path: Path) -> None:
         )
     if about.st_mode & stat.S_IWOTH:
         check_owner(path)
-    kind = file_system_of(directory)
+    kind = file_system_of(directory, mounts)
     if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(
             f"{directory} is on a network file system ({kind}), on which SQLite loses data. "
@@ -120,7 +124,7 @@ def check_owner(path: Path) -> None:
         )
 
 
-def file_system_of(directory: Path, mounts: Path = MOUNTS) -> str:
+def file_system_of(directory: Path, mounts: Path) -> str:
     """The type of the file system that holds *directory*, or ``""`` where it cannot be told.
 
     Args:

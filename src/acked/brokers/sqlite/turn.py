@@ -110,7 +110,7 @@ def _row(settlement: Settlement) -> Row:
         settlement.started, settlement.not_before, settlement.reason, settlement.counts,
         settlement.loss, settlement.suspect,
         None if failure is None else _encoder.encode(failure).decode(),
-        settlement.result, settlement.body, queue, priority,
+        settlement.result, settlement.body, queue, priority, settlement.consumer or None,
     )  # fmt: skip
 
 

@@ -1,0 +1,263 @@
+"""Where the SQLite broker may live, what it makes there, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from acked.brokers import open_broker
+from acked.brokers.memory import MemoryBroker
+from acked.brokers.sqlite import SQLiteBroker
+from acked.brokers.sqlite.connection import APPLICATION_ID, SCHEMA_VERSION
+from acked.brokers.sqlite.placement import check_path, check_sqlite
+from acked.errors import BrokerError, ConfigurationError
+from acked.testing.timeline import message
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "shop.db"
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def rights(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def refusal(path: Path) -> str:
+    """What the broker says when it will not use *path*."""
+    broker = SQLiteBroker(path)
+    with pytest.raises(ConfigurationError) as caught:
+        broker.setup()
+    broker.close()
+    return str(caught.value)
+
+
+def foreign(path: Path, *statements: str) -> None:
+    """Another program's database."""
+    other = apsw.Connection(str(path))
+    for statement in statements:
+        other.execute(statement)
+    other.close()
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_only_its_owner_can_read_what_it_makes(path: Path) -> None:
+    broker = SQLiteBroker(path)
+    broker.setup()
+    broker.send([message("a")])
+    broker.wait(["default"], 0)
+
+    made = {file.name: rights(file) for file in path.parent.iterdir()}
+
+    assert made == {
+        "shop.db": 0o600, "shop.db-wal": 0o600, "shop.db-shm": 0o600, "shop.db-workers": 0o700,
+    }  # fmt: skip
+    assert {rights(file) for file in broker.presence_dir.iterdir() if file.is_file()} == {0o600}
+    broker.close()
+
+
+def test_the_file_is_made_by_whoever_comes_first_and_setting_up_again_is_harmless(
+    path: Path,
+) -> None:
+    first, second = SQLiteBroker(path), SQLiteBroker(path)
+
+    first.send([message("a")])
+    second.setup()
+    second.setup()
+
+    assert second.get("a") is not None
+    first.close()
+    second.close()
+
+
+def test_a_closed_broker_opens_again_when_it_is_used(path: Path) -> None:
+    broker = SQLiteBroker(path)
+    broker.send([message("a")])
+    broker.close()
+    broker.close()
+
+    assert broker.get("a") is not None
+    broker.close()
+
+
+def test_a_symbolic_link_is_refused(path: Path) -> None:
+    path.symlink_to(path.with_name("other.db"))
+
+    assert f"{path} is a symbolic link to {path.with_name('other.db')}" in refusal(path)
+
+
+def test_a_directory_that_anyone_may_write_to_is_refused(path: Path) -> None:
+    path.parent.chmod(0o777)
+
+    assert f"chmod o-w {path.parent}" in refusal(path)
+
+
+def test_a_directory_like_tmp_is_accepted(path: Path) -> None:
+    path.parent.chmod(0o1777)
+
+    SQLiteBroker(path).setup()
+
+    assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("name", ["shop.db", "shop.db-workers"])
+def test_what_another_user_put_into_a_directory_like_tmp_is_refused(path: Path, name: str) -> None:
+    path.parent.chmod(0o1777)
+    planted = path.with_name(name)
+    if name == "shop.db":
+        planted.touch()
+    else:
+        planted.mkdir(0o700)
+    os.chown(planted, 12345, 12345)
+
+    assert f"{planted} belongs to another user (uid 12345)" in refusal(path)
+
+
+def test_a_directory_that_is_not_there_is_named(path: Path) -> None:
+    missing = path.parent / "data" / "shop.db"
+
+    assert f"no database can be made in {missing.parent}" in refusal(missing)
+
+
+def test_a_file_in_place_of_the_workers_directory_is_refused(path: Path) -> None:
+    path.with_name("shop.db-workers").touch()
+
+    assert "must be a directory" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
+def test_a_network_file_system_is_refused(path: Path, kind: str) -> None:
+    device = path.parent.stat().st_dev
+    mounts = path.with_name("mountinfo")
+    mounts.write_text(
+        "21 1 0:20 / /sys rw shared:7 - sysfs sysfs rw\n"
+        f"36 35 {os.major(device)}:{os.minor(device)} / /mnt rw,noatime shared:1 - {kind} srv:/x rw\n"
+    )
+
+    with pytest.raises(ConfigurationError, match=f"network file system \\({kind}\\)"):
+        check_path(path, mounts)
+
+
+def test_a_local_file_system_is_accepted(path: Path) -> None:
+    check_path(path)
+
+
+@pytest.mark.parametrize("number", [3007000, 3040001, 3044005, 3044007, 3050006, 3051002])
+def test_an_sqlite_with_the_wal_reset_bug_is_refused(number: int) -> None:
+    with pytest.raises(ConfigurationError, match="pip install --upgrade apsw"):
+        check_sqlite(number)
+
+
+@pytest.mark.parametrize("number", [3044006, 3050007, 3051003, 3054001])
+def test_an_sqlite_in_which_it_is_mended_is_accepted(number: int) -> None:
+    check_sqlite(number)
+
+
+def test_the_sqlite_in_use_is_accepted() -> None:
+    check_sqlite()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("CREATE TABLE auth_user (id INTEGER)",),
+        ("PRAGMA user_version = 1",),
+        ("PRAGMA application_id = 252006675",),
+    ],
+)
+def test_another_programs_database_is_refused_and_left_as_it_is(
+    path: Path, statements: tuple[str, ...]
+) -> None:
+    foreign(path, *statements)
+    before = path.read_bytes()
+
+    assert f"{path} is the database of another program" in refusal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_format_is_refused(path: Path) -> None:
+    foreign(
+        path,
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        f"PRAGMA user_version = {SCHEMA_VERSION + 1}",
+    )
+
+    assert "Upgrade acked here" in refusal(path)
+
+
+def test_a_file_that_is_no_database_is_an_error_that_names_it(path: Path) -> None:
+    path.write_bytes(b"shopping list: milk, eggs, bread, and a lot more, " * 100)
+    broker = SQLiteBroker(path)
+
+    with pytest.raises(BrokerError, match=f"{path} is damaged or no SQLite database"):
+        broker.send([message("a")])
+    broker.close()
+
+
+def test_a_file_that_was_deleted_is_made_anew_for_the_next_task(path: Path) -> None:
+    broker, other = SQLiteBroker(path), SQLiteBroker(path)
+    broker.send([message("a")])
+    other.send([message("b")])
+    for file in path.parent.glob("shop.db*"):
+        if file.is_file():
+            file.unlink()
+
+    broker.send([message("c")])
+
+    assert [record and record.id for record in map(other.get, "abc")] == [None, None, "c"]
+    broker.close()
+    other.close()
+
+
+def test_the_url_tells_the_file(path: Path) -> None:
+    broker = open_broker(f"sqlite:///{path}")
+
+    assert isinstance(broker, SQLiteBroker)
+    assert (broker.path, broker.url) == (path, f"sqlite:///{path}")
+
+
+def test_a_relative_path_is_taken_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    broker = open_broker("sqlite:///data/my%20shop.db")
+
+    assert isinstance(broker, SQLiteBroker)
+    assert broker.path == tmp_path / "data" / "my shop.db"
+
+
+def test_the_memory_broker_has_a_url_too() -> None:
+    assert isinstance(open_broker("memory://"), MemoryBroker)
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("redis://localhost", "Known are"),
+        ("shop.db", "Known are"),
+        ("sqlite://shop.db", "three slashes"),
+        ("sqlite://", "three slashes"),
+        ("sqlite:///shop.db?mode=ro", "three slashes"),
+        ("sqlite:///:memory:", "memory://"),
+    ],
+)
+def test_a_url_that_names_no_broker_is_refused_with_the_remedy(url: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_broker(url)
+
+    assert repr(url) in str(caught.value)
+    assert remedy in str(caught.value)
