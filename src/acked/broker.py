@@ -157,6 +157,7 @@ class Broker(Protocol):
         Within a queue by priority, then oldest first; earlier queues of *queues* first. Tasks
         whose time has come are included; paused queues are not. Each delivery has its attempt
         counted and a fresh token. Settling and claiming are one write where the engine can.
+        A worker that claims before its first beat has a lease of `DEFAULT_LEASE`.
         """
         ...
 
@@ -173,7 +174,7 @@ class Broker(Protocol):
         ...
 
     def leave(self, worker: str) -> None:
-        """The worker ends in good order and holds nothing any more."""
+        """The worker ends in good order. It holds nothing any more; if it does, `reap` takes it."""
         ...
 
     def seize(self, holder: str, *, by: str) -> list[Delivery]:
@@ -197,7 +198,8 @@ class Broker(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Let a `wait` of this process, in any thread, return now. Safe in a signal handler."""
+        """Let every `wait` of this process return now, or the next one of a thread that is not
+        waiting at the moment. Safe in a signal handler."""
         ...
 
     def close(self) -> None:
@@ -228,7 +230,7 @@ class Records(Protocol):
         ...
 
     def report(self, task_id: str, token: int, progress: Progress) -> bool:
-        """Keep the latest progress; False when the token is stale."""
+        """Keep the latest progress; False when the token is stale or the attempt has ended."""
         ...
 
     def save(self, task_id: str, token: int, checkpoint: bytes) -> bool:

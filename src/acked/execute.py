@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ class Attempt:
     """
 
     __slots__ = (
-        "_context", "args", "held", "kwargs", "outcome", "policy", "raised", "request",
+        "_context", "_pid", "args", "held", "kwargs", "outcome", "policy", "raised", "request",
         "started", "task", "value",
     )  # fmt: skip
 
@@ -77,12 +78,14 @@ class Attempt:
         self.raised: BaseException | None = None
         self.outcome: Outcome | None = None
         self._context: Token[Request] | None = None
+        self._pid = 0
 
     # -- the steps ------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Tell that it starts; from here on `self.request` is this attempt's."""
         self.started = time.time()
+        self._pid = os.getpid()
         self._context = current.set(self.request)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(
@@ -97,6 +100,7 @@ class Attempt:
 
     def returned(self, value: Any) -> None:
         """The function returned *value*."""
+        self._end_forked_child()
         self.value = value
         request = self.request
         if request.retry_asked is not None:
@@ -116,6 +120,7 @@ class Attempt:
 
     def failed(self, error: BaseException) -> None:
         """*error* left the function, or its return value could not be stored."""
+        self._end_forked_child()
         self.raised = error
         asked = self.request.retry_asked
         if asked is not None:
@@ -134,8 +139,22 @@ class Attempt:
                 asked_wait=_guarded(lambda: retry_after(error, time.time())),
             )
 
+    def _end_forked_child(self) -> None:
+        """A child that the task forked, and that comes back out of it, is no second worker."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
     def finish(self) -> Settlement:
         """Decide, and tell the hooks and the signals what was decided."""
+        try:
+            return self._finish()
+        except BaseException as error:
+            # Whatever goes wrong here is not the task's, and must not leave it without an end.
+            logger.exception("the end of %s[%s] went wrong", self.task.name, self.held.id)
+            failure = Failure("InternalError", f"{type(error).__name__} while the attempt ended")
+            return Settlement.fail(self.held, at=time.time(), started=self.started, failure=failure)
+
+    def _finish(self) -> Settlement:
         assert self.outcome is not None
         self.request.flush_progress()
         now = time.time()
@@ -224,7 +243,7 @@ class Attempt:
         """Run a hook; what it raises is logged, since the work itself is done."""
         try:
             hook(*args)
-        except Exception as error:
+        except BaseException as error:
             logger.exception("%s of %s failed", getattr(hook, "__name__", hook), self.task.name)
             if signals.task_internal_error.receivers:
                 signals.task_internal_error.send(

@@ -62,7 +62,11 @@ def failure_of(error: BaseException) -> Failure:
         trace = "".join(line[:TRACEBACK_LIMIT] for line in shown.format())
     except Exception:  # made with __str__, __notes__ and attributes of the error and its causes
         trace = "".join(traceback.format_tb(frames, limit=-_FRAMES))
-    return Failure(name_of(type(error)), text_of(error), _storable(trace, TRACEBACK_LIMIT))
+    return Failure(
+        _storable(name_of(type(error)), TEXT_LIMIT),
+        text_of(error),
+        _storable(trace, TRACEBACK_LIMIT),
+    )
 
 
 def _task_frames(frames: TracebackType | None) -> TracebackType | None:

@@ -37,8 +37,7 @@ class shielded:  # noqa: N801 - reads as a statement: `with shielded():`
         del _depth[thread]
         if thread in _put_off:
             _put_off.discard(thread)
-            if error is None:
-                raise SoftTimeLimitExceeded
+            raise SoftTimeLimitExceeded
 
 
 def put_off(thread: int) -> bool:

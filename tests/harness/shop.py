@@ -11,12 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from acked import Acked, Ignore, Reject, SoftTimeLimitExceeded, Task, TimeLimitExceeded
 from tests.harness.history import note
+
+if Path(os.environ.get("SHOP_BROKEN", "/nowhere")).exists():
+    raise RuntimeError("this shop is broken")
 
 app = Acked(
     "shop",
@@ -371,3 +375,87 @@ class Small(msgspec.Struct):
 @app.task
 def fussy(value: Small) -> None:
     """Takes nothing but what its annotation says."""
+
+
+@app.task
+async def exits_below() -> None:
+    """Call `sys.exit` in an asyncio task of its own."""
+
+    async def below() -> None:
+        sys.exit(3)
+
+    await asyncio.gather(below())
+
+
+@app.task
+def sleeps_with(text: str) -> None:
+    time.sleep(60)
+
+
+class HangsInHook(Task[..., Any]):
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        time.sleep(3600)
+
+
+@app.task(base=HangsInHook)
+def hangs_in_hook() -> None:
+    time.sleep(60)
+
+
+class ExitsInHook(Task[..., Any]):
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        sys.exit(3)
+
+
+@app.task(base=ExitsInHook)
+def exits_in_hook() -> None:
+    pass
+
+
+class Deadly(msgspec.Struct):
+    number: int
+
+    def __post_init__(self) -> None:
+        if "acked.worker" in " ".join(sys.argv) or os.environ.get("ACKED_CONSUMER_PID"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def takes_deadly(value: Deadly) -> None:
+    pass
+
+
+@app.task
+def forks() -> None:
+    """Fork, and come back from the task in both."""
+    os.fork()
+
+
+@app.task(bind=True)
+def forks_sleeper(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
+    if self.request.losses:
+        return
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        time.sleep(60)
+        os._exit(0)
+    note("spawned", task=self.request.id, child=child)
+    time.sleep(30)
+
+
+@app.task
+def ignores_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+@app.task(bind=True)
+async def cleans_up_slowly(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.5)
+        note("end", task=self.request.id)

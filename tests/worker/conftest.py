@@ -27,7 +27,9 @@ class Shop:
         self.directory = directory
         self.database = directory / "shop.db"
         self.history_file = directory / "history.jsonl"
+        self.breaks_at_import = directory / "broken"
         self.environment = {
+            "SHOP_BROKEN": str(self.breaks_at_import),
             "SHOP_URL": f"sqlite:///{self.database}",
             history.VARIABLE: str(self.history_file),
         }

@@ -157,4 +157,8 @@ def worker(source: Source, /, target: str | None, **given: Any) -> int:
     if named is None:
         raise click.UsageError("no app given: acked worker MODULE:APP, as in shop:app")
     options = WorkerOptions(**{name: value for name, value in given.items() if value is not None})
-    return run(named, options)
+    try:
+        return run(named, options)
+    except BrokenPipeError as error:
+        # Of one of its own pipes: not the reader of this command's output that has seen enough.
+        raise RuntimeError("the worker lost a pipe to one of its processes") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from functools import partial
 
 import msgspec
@@ -13,6 +16,7 @@ from acked.delivery import State
 from acked.record import Progress
 from acked.testing.timeline import (
     LONG,
+    PATIENCE,
     Background,
     Timeline,
     message,
@@ -108,6 +112,20 @@ class WaitingPromises(Timeline):
 
         for each in waiting:
             each.answer()
+
+    def test_a_signal_handler_may_interrupt_the_wait_it_broke_into(self, broker: Engine) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        before = signal.signal(signal.SIGUSR1, lambda *_: broker.interrupt())
+        try:
+            for _ in ROUNDS:
+                signalling = Background(partial(signal.pthread_kill, main, signal.SIGUSR1))
+                since = time.monotonic()
+                broker.wait(["default"], PATIENCE + 10)
+                assert time.monotonic() - since < PATIENCE, "the interrupt was missed"
+                signalling.answer()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
     def test_waiting_for_a_change_gives_the_record_that_differs(
         self, broker: Engine, clock: ManualClock

@@ -1,13 +1,16 @@
 """Hooks of attempts whose process died: run by the process that takes its place.
 
 The supervisor settles such attempts and runs no user code, so `on_failure`, `on_retry` and their
-signals are called here, after the settlement. It is best effort: when no process follows (the
-worker stops), only the record and the log tell.
+signals are called here, after the settlement, in a thread beside the work: a hook that hangs keeps
+nobody from working. It is best effort: when no process follows (the worker stops), only the record
+and the log tell.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from acked import errors, signals
@@ -20,17 +23,27 @@ from acked.worker.wire import Aftermath
 logger = logging.getLogger("acked.worker")
 
 
-def run_aftermath(app: Acked, entries: list[Aftermath]) -> None:
+def start_aftermath(app: Acked, entries: Sequence[Aftermath]) -> None:
     """Run the hooks and signals of *entries*; nothing they raise goes further."""
+    if entries:
+        threading.Thread(
+            target=_run_all, args=(app, entries), name="acked-aftermath", daemon=True
+        ).start()
+
+
+def _run_all(app: Acked, entries: Sequence[Aftermath]) -> None:
     for entry in entries:
         try:
             _run(app, entry)
-        except Exception:
+        except BaseException:
             logger.exception("hooks of task %s failed", entry.id)
 
 
 def _run(app: Acked, entry: Aftermath) -> None:
-    message = messages.decode(entry.body)
+    record = app.records.get(entry.id)
+    if record is None:
+        return
+    message = messages.decode(record.body)
     task = app.tasks.get(message.task)
     if task is None:
         return
@@ -39,14 +52,15 @@ def _run(app: Acked, entry: Aftermath) -> None:
     info = ExceptionInfo(error)
     named: dict[str, Any] = {"task_id": entry.id, "args": args, "kwargs": kwargs}
     if entry.event == Event.FAIL:
-        signals.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
         if task.has_hooks:
             task.on_failure(error, entry.id, args, kwargs, info)
+        signals.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
+        if task.has_hooks:
             task.after_return("FAILURE", error, entry.id, args, kwargs, info)
     elif entry.event == Event.RETRY:
-        signals.task_retry.send(task, request=None, reason=error, einfo=info)
         if task.has_hooks:
             task.on_retry(error, entry.id, args, kwargs, info)
+        signals.task_retry.send(task, request=None, reason=error, einfo=info)
     elif entry.event == Event.REVOKE:
         signals.task_revoked.send(task, request=None, terminated=True, signum=9, expired=False)
 

@@ -28,6 +28,10 @@ MAX_AHEAD = 256
 FLUSH_AFTER = 0.005
 """Seconds a settlement may wait for company."""
 
+STALE_AFTER = 2.0
+"""Seconds after which what was claimed ahead is claimed anew before it is started: a process that
+was stopped and woken may have lost it. A running one gives it back long before."""
+
 RETRY_WRITE = (0.05, 1.0)
 """Shortest and longest pause in seconds between tries while the broker refuses writes."""
 
@@ -63,6 +67,7 @@ class Feed:
         self.queues = tuple(queues)
         self.local: deque[Delivery] = deque()
         self.settled = 0
+        self._claimed_at = 0.0
         self._section = section
         self._pending: list[Settlement] = []
         self._entries: list[bytes] = []
@@ -76,6 +81,22 @@ class Feed:
             return self.local.popleft()
         except IndexError:
             return None
+
+    def stale(self, now: float) -> bool:
+        """Whether what is at hand was claimed too long ago to be started."""
+        return now - self._claimed_at > STALE_AFTER
+
+    def reconcile(self) -> None:
+        """Give back what this consumer holds and does not know of, since the reply to a claim was
+        lost. Nothing may be running.
+
+        Raises:
+            BrokerError: The broker still refuses.
+        """
+        self.flush()
+        now = time.time()
+        unknown = self.broker.seize(self.consumer, by=self.consumer)
+        self.broker.settle([Settlement.unstarted(held, at=now) for held in unknown])
 
     def done(self, settlement: Settlement) -> None:
         """An attempt ended; written soon, and safe in the journal until then."""
@@ -107,7 +128,9 @@ class Feed:
         """
         with self._writing:
             batch, count = self._take()
+            asked_at = time.monotonic()
             claim = self.broker.claim(self.consumer, self.queues, limit, settlements=batch)
+            self._claimed_at = asked_at
             self._written(count)
         self._report(claim.refused)
         return claim.deliveries

@@ -20,7 +20,7 @@ from acked.errors import SoftTimeLimitExceeded
 from acked.execute import Attempt
 from acked.outcome import Revoked
 from acked.worker.limits import raise_in_thread, with_soft_limit
-from acked.worker.presence import Section
+from acked.worker.presence import Section, rules_of
 
 logger = logging.getLogger("acked.worker")
 
@@ -68,8 +68,9 @@ def enter(section: Section, slot: int, attempt: Attempt) -> None:
     """Say in the presence file that *attempt* runs, and until when it may."""
     limit = attempt.policy.time_limit or 0.0
     section.begin(
-        slot, attempt.held.token, time.time(), time.monotonic() + limit if limit else 0.0, limit
-    )
+        slot, attempt.held.token, time.time(), time.monotonic() + limit if limit else 0.0, limit,
+        rules_of(attempt.policy),
+    )  # fmt: skip
 
 
 class CoroutineLane:
@@ -80,13 +81,21 @@ class CoroutineLane:
         self._section = section
         self._ended = ended
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="acked-loop", daemon=True)
         self._thread.start()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while True:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:
+                # SystemExit and KeyboardInterrupt of a task's own asyncio.Task come out here.
+                logger.error("%s came out of the event loop; it goes on", type(error).__name__)
+            else:
+                logger.error("a task stopped the event loop; it goes on")
 
     def submit(self, attempt: Attempt, slot: int) -> None:
         self._loop.call_soon_threadsafe(self._start, attempt, slot)
@@ -134,13 +143,15 @@ class CoroutineLane:
             self._ended(attempt.finish())
         finally:
             self._section.end(slot)
-            del self._running[slot]
+            self._cancelled.discard(self._running.pop(slot))
             self.places.give(slot)
 
     def tick(self, now: float) -> None:
         """Cancel what the supervisor ordered to be cancelled."""
         for slot, task in list(self._running.items()):
-            if self._section.ordered(slot):
+            # Once: what it does in its `finally` is its own.
+            if self._section.ordered(slot) and task not in self._cancelled:
+                self._cancelled.add(task)
                 self._loop.call_soon_threadsafe(task.cancel)
 
 

@@ -8,8 +8,9 @@ reads from the file what it was doing. Writing to it is a store to memory: no sy
 Layout, native byte order, one page of header and then one section per process::
 
     header    JSON, padded with NUL: format, worker, pid, sections, slots, journal
-    section   u64 flags · u64 journal head · slots · two journal halves
-    slot      u64 token · f64 started (wall) · f64 deadline (steady; 0 none) · f64 limit · u64 order
+    section   u64 drained · u64 journal head · u64 leave · slots · two journal halves
+    slot      u64 token · f64 started (wall) · f64 deadline (monotonic; 0 none) · f64 limit
+              · u64 order (the token that is to be cancelled) · u64 rules
 
 A slot says that a task is running; its token is written last at the start and cleared first at
 the end. The *journal* holds settlements that are not yet in the broker: a task that finished is
@@ -31,21 +32,24 @@ from pathlib import Path
 import msgspec
 
 from acked.delivery import Settlement
+from acked.outcome import TaskPolicy
 
 SUFFIX = ".presence"
 FORMAT = 1
 HEADER = 4096
-SLOT_WORDS = 5
-SECTION_WORDS = 2
+SLOT_WORDS = 6
+SECTION_WORDS = 3
 JOURNAL_HALF = 128 * 1024
-CANCEL = 1
-"""The order in a slot that asks the process to cancel the task there."""
-
-DRAINED = 1
-"""Section flag: the process left since there was nothing to do (``--burst``)."""
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Settlement)
+
+
+def rules_of(policy: TaskPolicy) -> int:
+    """What a slot says of its task's policy: what follows should its process die."""
+    return policy.acks_late | policy.reject_on_worker_lost << 1 | policy.max_losses << 2
+
+
+UNKNOWN_RULES = rules_of(TaskPolicy())
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -56,6 +60,20 @@ class Running(msgspec.Struct, frozen=True):
     started: float
     deadline: float
     limit: float
+    rules: int = 0
+
+    @property
+    def acks_late(self) -> bool:
+        return bool(self.rules & 1)
+
+    @property
+    def reject_on_worker_lost(self) -> bool:
+        return bool(self.rules & 2)
+
+    @property
+    def max_losses(self) -> int:
+        """0 where the slot does not say."""
+        return self.rules >> 2
 
 
 class Section:
@@ -66,6 +84,7 @@ class Section:
         words = SECTION_WORDS + slots * SLOT_WORDS
         self._integers = memory[: words * 8].cast("Q")
         self._floats = memory[: words * 8].cast("d")
+        self._tokens = self._integers[SECTION_WORDS::SLOT_WORDS]
         start = words * 8
         self._halves = (
             memory[start : start + JOURNAL_HALF],
@@ -79,7 +98,10 @@ class Section:
 
     # -- slots: written by the process, read by the supervisor --------------------------------
 
-    def begin(self, slot: int, token: int, started: float, deadline: float, limit: float) -> None:
+    def begin(
+        self, slot: int, token: int, started: float, deadline: float = 0.0, limit: float = 0.0,
+        rules: int = UNKNOWN_RULES,
+    ) -> None:  # fmt: skip
         """A task starts in *slot*."""
         at = SECTION_WORDS + slot * SLOT_WORDS
         floats = self._floats
@@ -87,6 +109,7 @@ class Section:
         floats[at + 2] = deadline
         floats[at + 3] = limit
         self._integers[at + 4] = 0
+        self._integers[at + 5] = rules
         self._integers[at] = token
 
     def end(self, slot: int) -> None:
@@ -96,35 +119,41 @@ class Section:
     def running(self) -> list[Running]:
         """The occupied slots."""
         found = []
-        for slot in range(self.slots):
-            at = SECTION_WORDS + slot * SLOT_WORDS
-            token = self._integers[at]
+        for slot, token in enumerate(self._tokens.tolist()):
             if token:
-                entry = Running(
-                    slot, token, self._floats[at + 1], self._floats[at + 2], self._floats[at + 3]
-                )
+                at = SECTION_WORDS + slot * SLOT_WORDS
+                started, deadline, limit = self._floats[at + 1 : at + 4]
+                entry = Running(slot, token, started, deadline, limit, self._integers[at + 5])
                 if self._integers[at] == token:
                     found.append(entry)
         return found
 
     def order(self, slot: int, token: int) -> None:
-        """Ask the process to cancel *token* in *slot*."""
-        at = SECTION_WORDS + slot * SLOT_WORDS
-        if self._integers[at] == token:
-            self._integers[at + 4] = CANCEL
+        """Ask the process to cancel *token*, should it still be in *slot*."""
+        self._integers[SECTION_WORDS + slot * SLOT_WORDS + 4] = token
 
     def ordered(self, slot: int) -> bool:
         """Whether the supervisor asked to cancel what runs in *slot*."""
-        return self._integers[SECTION_WORDS + slot * SLOT_WORDS + 4] == CANCEL
+        at = SECTION_WORDS + slot * SLOT_WORDS
+        return self._integers[at] != 0 and self._integers[at + 4] == self._integers[at]
 
     # -- flags ----------------------------------------------------------------------------------
 
     @property
     def drained(self) -> bool:
-        return bool(self._integers[0] & DRAINED)
+        """The process left since there was nothing to do (``--burst``)."""
+        return self._integers[0] != 0
 
     def mark_drained(self) -> None:
-        self._integers[0] = DRAINED
+        self._integers[0] = 1
+
+    @property
+    def asked_to_leave(self) -> bool:
+        """The process is to finish what it runs and end."""
+        return self._integers[2] != 0
+
+    def ask_to_leave(self) -> None:
+        self._integers[2] = 1
 
     # -- journal --------------------------------------------------------------------------------
 
@@ -145,7 +174,7 @@ class Section:
         length = 0
         for entry in entries:
             if length + len(entry) > JOURNAL_HALF:
-                break
+                continue
             self._halves[half][length : length + len(entry)] = entry
             length += len(entry)
         self._integers[1] = length << 1 | half
@@ -170,12 +199,11 @@ class Section:
         """Make the section ready for a new process."""
         for slot in range(self.slots):
             self.end(slot)
-        self._integers[0] = 0
-        self._integers[1] = 0
+        self._integers[0] = self._integers[1] = self._integers[2] = 0
 
     def release(self) -> None:
         """Let go of the mapped memory."""
-        for view in (self._integers, self._floats, *self._halves):
+        for view in (self._tokens, self._integers, self._floats, *self._halves):
             view.release()
 
 
@@ -186,7 +214,14 @@ def journal_entry(settlement: Settlement) -> bytes:
 
 
 class Presence:
-    """A mapped presence file."""
+    """A mapped presence file.
+
+    Args:
+        path: Where it is.
+        descriptor: Of the file; whoever has it holds the lock. The memory is mapped through
+            another one: a mapping keeps its descriptor's lock, and processes that a task forks
+            inherit the mapping.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -195,7 +230,11 @@ class Presence:
         if header.get("format") != FORMAT:
             raise ValueError(f"presence file {path} has format {header.get('format')!r}")
         self.worker: str = header["worker"]
-        self._map = mmap.mmap(descriptor, 0)
+        mapped = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._map = mmap.mmap(mapped, 0)
+        finally:
+            os.close(mapped)
         self._memory = memoryview(self._map)
         size = Section.size(header["slots"])
         self.sections = [

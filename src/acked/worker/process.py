@@ -51,7 +51,6 @@ class TaskProcess:
         section: This process's part of the presence file.
         consumer: Its name, ``worker/index``.
         options: The worker's.
-        supervisor: Process id that must stay our ancestor's; nothing is claimed without it.
     """
 
     def __init__(self, app: Acked, section: Section, consumer: str, options: WorkerOptions) -> None:
@@ -63,7 +62,9 @@ class TaskProcess:
         self._feed = Feed(self._broker, consumer, options.queues, section)
         self._pace = Pace()
         self._alarm = limits.Alarm()
-        self._stopping = False
+        self._stop_asked = False
+        self._unsure = False
+        self._alone = False
         self._recycle = False
         self._busy_since = 0.0
         self._waiting = False
@@ -71,11 +72,12 @@ class TaskProcess:
         self._watch = threading.Event()
         self._memory_checked = 0.0
         # Slots: 0 is the main thread's, then the coroutines', then the threads'.
-        coroutines = options.coroutines if any(t.is_async for t in app.tasks.values()) else 0
+        first = 1 + options.coroutines
         self._coroutines = (
-            CoroutineLane(section, range(1, 1 + coroutines), self._ended) if coroutines else None
+            CoroutineLane(section, range(1, first), self._ended)
+            if options.coroutines and any(task.is_async for task in app.tasks.values())
+            else None
         )
-        first = 1 + coroutines
         self._threads = (
             ThreadLane(section, range(first, first + options.threads), self._ended)
             if options.threads
@@ -86,6 +88,11 @@ class TaskProcess:
         ]
 
     # -- the main thread --------------------------------------------------------------------------
+
+    @property
+    def _stopping(self) -> bool:
+        """It is to end: a signal said so, or the section, where a task has taken the signal."""
+        return self._stop_asked or self._section.asked_to_leave
 
     def run(self) -> None:
         """Run until the end; everything is settled or given back when it returns."""
@@ -101,7 +108,9 @@ class TaskProcess:
             try:
                 pause = 0.0 if self._refill() else pause
             except BrokerError as error:
-                # What is settled stays in the journal; the next turn writes it.
+                # What is settled stays in the journal; the next turn writes it. Whether the claim
+                # happened nobody knows.
+                self._unsure = True
                 logger.error("cannot reach the broker: %s", error)
                 pause = min(2.0, pause + BROKER_PAUSE)
                 time.sleep(pause)
@@ -116,8 +125,11 @@ class TaskProcess:
         """Claim more, or sleep until there may be something; True when something was claimed."""
         self._handed_back = False
         if self._worn_out():
-            self._stopping = True
+            self._stop_asked = True
             return False
+        if self._unsure and not self._lanes_busy:
+            self._feed.reconcile()
+            self._unsure = False
         if self._threads is not None and not self._threads.places.free:
             self._wait_for_a_place(self._threads)
             return False
@@ -126,9 +138,9 @@ class TaskProcess:
             self._feed.local.extend(claimed)
             self._rouse_watcher()
             return True
-        if self._options.burst and not any(lane.places.busy for lane in self._lanes):
+        if self._options.burst and not self._lanes_busy:
             self._section.mark_drained()
-            self._stopping = True
+            self._stop_asked = True
             return False
         if not self._stopping:
             self._waiting = True
@@ -145,12 +157,22 @@ class TaskProcess:
             depth = max(1, min(depth, left - self._feed.settled))
         return depth
 
+    @property
+    def _lanes_busy(self) -> bool:
+        return any(lane.places.busy for lane in self._lanes)
+
     def _start(self, held: Delivery) -> None:
         began = time.monotonic()
+        if self._feed.stale(began):
+            self._feed.done(Settlement.unstarted(held, at=time.time()))
+            self._feed.give_back()
+            return
         self._busy_since = began
-        alone = bool(self._lanes) and must_run_alone(held)
-        if alone:
+        self._alone = bool(self._lanes) and must_run_alone(held)
+        if self._alone:
             self._wait_for_lanes()
+        # In its slot already: decoding arguments is the task's code, too.
+        self._section.begin(0, held.token, time.time())
         ready = self._prepare(held)
         if isinstance(ready, Settlement):
             self._feed.done(ready)
@@ -160,8 +182,10 @@ class TaskProcess:
             self._submit(self._threads, ready)
         else:
             self._run_here(ready)
-        if alone:
+        self._section.end(0)
+        if self._alone:
             self._wait_for_lanes()
+            self._alone = False
         self._busy_since = 0.0
         now = time.monotonic()
         self._pace.note(now - began)
@@ -169,8 +193,7 @@ class TaskProcess:
             self._feed.flush()
 
     def _run_here(self, attempt: Attempt) -> None:
-        section = self._section
-        enter(section, 0, attempt)
+        enter(self._section, 0, attempt)
         attempt.begin()
         soft = attempt.policy.soft_time_limit
         try:
@@ -188,7 +211,6 @@ class TaskProcess:
         else:
             attempt.returned(value)
         self._feed.done(attempt.finish())
-        section.end(0)
 
     def _submit(self, lane: Lane, attempt: Attempt) -> None:
         slot = lane.places.take(STUCK_AFTER)
@@ -220,8 +242,12 @@ class TaskProcess:
 
     def _worn_out(self) -> bool:
         """Whether this process has run enough and is to be replaced."""
-        limit = self._options.max_tasks_per_child
-        if self._recycle or (limit is not None and self._feed.settled >= limit):
+        limit, settled = self._options.max_tasks_per_child, self._feed.settled
+        if self._recycle:
+            return True
+        # While a lane is busy the place goes on working, or one long coroutine would keep it from
+        # everything else; not for ever, or it would never be replaced.
+        if limit is not None and settled >= (limit * 2 if self._lanes_busy else limit):
             return True
         most = self._options.max_memory_per_child
         now = time.monotonic()
@@ -232,7 +258,7 @@ class TaskProcess:
         return resident_kib() > most
 
     def _on_stop(self, number: int, frame: types.FrameType | None) -> None:
-        self._stopping = True
+        self._stop_asked = True
         self._broker.interrupt()
 
     # -- lanes and the watcher --------------------------------------------------------------------
@@ -270,7 +296,7 @@ class TaskProcess:
                 time.sleep(BROKER_PAUSE)
 
     def _needs_watching(self) -> bool:
-        return self._feed.holds or any(lane.places.busy for lane in self._lanes)
+        return self._feed.holds or self._lanes_busy
 
     def _main_is_away(self, now: float) -> bool:
         return self._waiting or (self._busy_since != 0.0 and now - self._busy_since >= TICK)
@@ -284,7 +310,7 @@ class TaskProcess:
         for lane in self._lanes:
             lane.tick(now)
         coroutines = self._coroutines
-        if coroutines is None or self._handed_back or self._stopping:
+        if coroutines is None or self._alone or self._handed_back or self._stopping:
             return
         if self._main_is_stuck(now) and self._threads is None and coroutines.places.free:
             self._feed_coroutines(coroutines)

@@ -6,6 +6,7 @@ ran out: write the settlements it had finished, take over what it held, decide w
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import msgspec
 from acked import message as messages
 from acked.broker import Broker
 from acked.delivery import Delivery, Event, Settlement
-from acked.errors import MessageUnreadable
+from acked.errors import BrokerError, MessageUnreadable
 from acked.execute import log_end
 from acked.options import with_overrides
 from acked.outcome import TaskPolicy, decide
@@ -24,129 +25,151 @@ from acked.worker import presence
 from acked.worker.presence import Presence, Running, Section
 from acked.worker.wire import Aftermath
 
+logger = logging.getLogger("acked.worker")
+
 DEFAULT_POLICY = TaskPolicy()
+HELD_UNSEEN = Running(slot=0, token=0, started=0.0, deadline=0.0, limit=0.0)
 
 
-def recover_section(
-    broker: Broker, section: Section, consumer: str, *, by: str, death: Death,
-    policies: Mapping[str, TaskPolicy],
-) -> list[Aftermath]:  # fmt: skip
-    """Settle what a dead consumer left, and say whose hooks are still to run.
+class Recovery:
+    """What one supervisor gives back for the dead.
+
+    What it has taken over is its own to settle: a settlement the broker refuses is *owed*, and
+    tried again with every `pay`, so that a broker that fails between the two leaves nothing behind.
 
     Args:
-        broker: Where its deliveries are.
-        section: Its part of the presence file.
-        consumer: Its name.
-        by: The consumer that acts, and holds the deliveries for the moment.
-        death: How it died.
-        policies: Of the tasks, by name; unknown ones get the defaults.
-
-    Raises:
-        BrokerError: Something is left to do; calling again is harmless.
+        broker: Where the deliveries are.
+        by: The consumer that holds what is taken over.
+        policies: Of the tasks, by name; replaced at a reload.
     """
-    finished = section.journal()
-    if finished:
-        broker.settle(finished)
-    running = section.running()
-    return settle_seized(
-        broker, broker.seize(consumer, by=by), {consumer: running}, death=death, policies=policies
-    )
 
+    def __init__(self, broker: Broker, *, by: str, policies: Mapping[str, TaskPolicy]) -> None:
+        self.policies = policies
+        self._broker = broker
+        self._by = by
+        self._owed: list[Settlement] = []
 
-def recover_worker(
-    broker: Broker, dead: Presence, *, by: str, policies: Mapping[str, TaskPolicy]
-) -> int:
-    """Give back everything a dead worker held, and remove its file; how many deliveries."""
-    death = Death(how="its worker was killed")
-    running: dict[str, list[Running]] = {}
-    for index, section in enumerate(dead.sections):
+    def pay(self) -> bool:
+        """Settle what is owed; whether nothing is any more."""
+        if self._owed:
+            try:
+                self._broker.settle(self._owed)
+            except BrokerError as error:
+                logger.error("cannot settle %d deliveries yet: %s", len(self._owed), error)
+                return False
+            self._owed.clear()
+        return True
+
+    def recover_section(self, section: Section, consumer: str, death: Death) -> list[Aftermath]:
+        """Settle what a dead consumer left, and say whose hooks are still to run.
+
+        Raises:
+            BrokerError: Nothing was taken over yet; calling again is harmless.
+        """
+        self._write_journal(section)
+        seized = self._broker.seize(consumer, by=self._by)
+        return self._settle(seized, {consumer: section.running()}, death)
+
+    def recover_worker(self, dead: Presence) -> int:
+        """Give back everything a dead worker held, and remove its file; how many deliveries.
+
+        Raises:
+            BrokerError: Something is left to do; calling again is harmless.
+        """
+        running: dict[str, list[Running]] = {}
+        for index, section in enumerate(dead.sections):
+            self._write_journal(section)
+            running[f"{dead.worker}/{index}"] = section.running()
+        seized = self._broker.seize(dead.worker, by=self._by)
+        self._settle(seized, running, Death(how="its worker was killed"))
+        dead.remove()
+        self._broker.leave(dead.worker)
+        return len(seized)
+
+    def recover_lapsed(self, seized: Sequence[Delivery]) -> None:
+        """Give back what workers held whose lease ran out.
+
+        A worker of this host still has its presence file (it is stopped or starved, not dead),
+        which says what it was running. Of a worker on another host nothing is known, and
+        everything it held counts as started: a task that takes its host down must not run for
+        ever.
+        """
+        directory = self._broker.presence_dir
+        running: dict[str, list[Running]] = {}
+        for worker in {_worker_of(held) for held in seized}:
+            file = presence.read(directory, worker) if directory is not None and worker else None
+            if file is None:
+                for held in seized:
+                    if _worker_of(held) == worker:
+                        unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
+                        running.setdefault(held.consumer, []).append(unseen)
+                continue
+            try:
+                for index, section in enumerate(file.sections):
+                    running[f"{worker}/{index}"] = section.running()
+            finally:
+                file.close()
+        self._settle(seized, running, Death(how="its lease ran out"))
+
+    def _write_journal(self, section: Section) -> None:
         finished = section.journal()
         if finished:
-            broker.settle(finished)
-        running[f"{dead.worker}/{index}"] = section.running()
-    seized = broker.seize(dead.worker, by=by)
-    settle_seized(broker, seized, running, death=death, policies=policies)
-    broker.leave(dead.worker)
-    dead.remove()
-    return len(seized)
+            self._broker.settle(finished)
 
+    def _settle(
+        self, seized: Sequence[Delivery], running: Mapping[str, Sequence[Running]], death: Death
+    ) -> list[Aftermath]:
+        """Decide what becomes of deliveries taken over from the dead, and write it."""
+        now = time.time()
+        aftermath: list[Aftermath] = []
+        for held in seized:
+            slots = running.get(held.consumer, ())
+            own = next((entry for entry in slots if entry.token == held.seized_token), None)
+            outcome = outcome_of_death(held, {entry.token for entry in slots}, death)
+            name, policy = self._policy_of(held, own)
+            settlement = decide(
+                held, outcome, policy, now=now, roll=random.random(),
+                started=None if own is None else own.started or now,
+            )  # fmt: skip
+            settlement = msgspec.structs.replace(settlement, consumer=held.consumer)
+            self._owed.append(settlement)
+            if settlement.reason:
+                log_end(name, held, settlement)
+            if own is not None and settlement.event in (Event.FAIL, Event.RETRY, Event.REVOKE):
+                aftermath.append(_aftermath(held, settlement))
+        self.pay()
+        return aftermath
 
-def recover_lapsed(
-    broker: Broker, seized: Sequence[Delivery], *, policies: Mapping[str, TaskPolicy]
-) -> None:
-    """Give back what workers held whose lease ran out.
+    def _policy_of(self, held: Delivery, own: Running | None) -> tuple[str, TaskPolicy]:
+        """Name and policy of the task *held* is for, the message's overrides applied.
 
-    A worker of this host still has its presence file (it is stopped or starved, not dead), which
-    says what it was running. Of a worker on another host nothing is known, and everything it held
-    counts as started: a task that takes its host down must not run for ever.
-    """
-    directory = broker.presence_dir
-    running: dict[str, list[Running]] = {}
-    unknown: list[Delivery] = []
-    for worker in {held.consumer.rpartition("/")[0] for held in seized}:
-        file = presence.read(directory, worker) if directory is not None and worker else None
-        if file is None:
-            unknown += [held for held in seized if held.consumer.rpartition("/")[0] == worker]
-            continue
+        What the process itself said in its slot wins: another application's worker, or one of an
+        older deployment, may know nothing of the task.
+        """
         try:
-            for index, section in enumerate(file.sections):
-                running[f"{worker}/{index}"] = section.running()
-        finally:
-            file.close()
-    for held in unknown:
-        running.setdefault(f"?{held.id}", []).append(Running(0, held.seized_token, 0, 0, 0))
-    settle_seized(broker, seized, running, death=Death(how="its lease ran out"), policies=policies)
+            message = messages.decode(held.body)
+        except MessageUnreadable:
+            return "?", DEFAULT_POLICY
+        policy = with_overrides(self.policies.get(message.task, DEFAULT_POLICY), message)
+        if own is not None and own.max_losses:
+            policy = msgspec.structs.replace(
+                policy,
+                acks_late=own.acks_late,
+                reject_on_worker_lost=own.reject_on_worker_lost,
+                max_losses=own.max_losses,
+            )
+        return message.task, policy
 
 
-def settle_seized(
-    broker: Broker, seized: Sequence[Delivery], running: Mapping[str, Sequence[Running]],
-    *, death: Death, policies: Mapping[str, TaskPolicy],
-) -> list[Aftermath]:  # fmt: skip
-    """Decide and write what becomes of deliveries taken over from the dead.
-
-    Args:
-        seized: What `Broker.seize` or `Broker.reap` gave.
-        running: What each dead consumer was running.
-    """
-    now = time.time()
-    settlements: list[Settlement] = []
-    aftermath: list[Aftermath] = []
-    for held in seized:
-        slots = running.get(held.consumer) or running.get(f"?{held.id}") or ()
-        tokens = {entry.token for entry in slots}
-        started = next((e.started for e in slots if e.token == held.seized_token), None)
-        outcome = outcome_of_death(held, tokens, death)
-        name, policy = policy_of(held.body, policies)
-        settlement = decide(
-            held, outcome, policy, now=now, roll=random.random(),
-            started=started or (now if started is not None else None),
-        )  # fmt: skip
-        settlement = msgspec.structs.replace(settlement, consumer=held.consumer)
-        settlements.append(settlement)
-        if settlement.reason:
-            log_end(name, held, settlement)
-        if settlement.started is not None and settlement.event in (
-            Event.FAIL, Event.RETRY, Event.REVOKE,
-        ):  # fmt: skip
-            aftermath.append(_aftermath(held, settlement))
-    if settlements:
-        broker.settle(settlements)
-    return aftermath
-
-
-def policy_of(body: bytes, policies: Mapping[str, TaskPolicy]) -> tuple[str, TaskPolicy]:
-    """Name and policy of the task a body is for, the message's overrides applied."""
-    try:
-        message = messages.decode(body)
-    except MessageUnreadable:
-        return "?", DEFAULT_POLICY
-    return message.task, with_overrides(policies.get(message.task, DEFAULT_POLICY), message)
+def _worker_of(held: Delivery) -> str:
+    return held.consumer.rpartition("/")[0]
 
 
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:
     failure = settlement.failure
     return Aftermath(
-        body=held.body, id=held.id, attempt=held.attempt, retries=held.retries,
-        losses=held.losses, event=settlement.event.value,
-        error_type=failure.type if failure else "", error_text=failure.message if failure else "",
-    )  # fmt: skip
+        id=held.id,
+        event=settlement.event.value,
+        error_type=failure.type if failure else "",
+        error_text=failure.message if failure else "",
+    )

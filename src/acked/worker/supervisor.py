@@ -18,42 +18,22 @@ import sys
 import time
 from pathlib import Path
 
-from acked.broker import Beat, Engine, Order
+from acked.broker import Beat, Engine
 from acked.brokers import open_broker
 from acked.errors import BrokerError, ConfigurationError
-from acked.outcome import TaskPolicy
 from acked.supervision import Death, how_it_died, restart_delay
-from acked.worker import logs, recovery, wire
+from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer
+from acked.worker.guard import Guard
 from acked.worker.options import WorkerOptions
+from acked.worker.place import Place
 from acked.worker.presence import Presence
+from acked.worker.recovery import Recovery
 from acked.worker.upkeep import Upkeep
 
 logger = logging.getLogger("acked.worker")
 
 TICK = 0.05
-CANCEL_PATIENCE = 5.0
-"""Seconds a cancelled coroutine is given before its process is killed."""
-
-QUICK = 0.05
-
-
-class Place:
-    """One task process's place: who is in it, and how its last one died."""
-
-    def __init__(self, index: int, consumer: str) -> None:
-        self.index = index
-        self.consumer = consumer
-        self.pid: int | None = None
-        self.asked = False
-        self.deaths: list[float] = []
-        self.start_at = 0.0
-        self.death: Death | None = None
-        self.unrecovered: Death | None = None
-        self.aftermath: list[wire.Aftermath] = []
-        self.generation = 0
-        self.leaving = False
-        self.finished = False
 
 
 class Supervisor:
@@ -73,15 +53,19 @@ class Supervisor:
         self._me = f"{self._worker}/s"
         self._broker: Engine | None = None
         self._presence: Presence | None = None
+        self._recovery: Recovery | None = None
+        self._upkeep: Upkeep | None = None
+        self._guard: Guard | None = None
+        self._hello: wire.Hello | None = None
+        self._places: list[Place] = []
         self._server: ForkServer | None = None
         self._old_servers: list[ForkServer] = []
-        self._places: list[Place] = []
-        self._policies: dict[str, TaskPolicy] = {}
-        self._hello: wire.Hello | None = None
+        self._closed_servers: list[ForkServer] = []
+        self._generation = 0
+        self._server_deaths: list[float] = []
+        self._server_at = 0.0
         self._signals: list[int] = []
         self._stop_at: float | None = None
-        self._upkeep: Upkeep | None = None
-        self._orders: dict[int, float] = {}
         self._failure: str | None = None
 
     # -- life -------------------------------------------------------------------------------------
@@ -97,7 +81,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: self._signals.append(number))
-        self._server = ForkServer(self._target, self._options, 0)
+        self._server = self._new_server()
         try:
             while not self._finished():
                 self._wait(wake_read)
@@ -121,7 +105,7 @@ class Supervisor:
 
     def _wait(self, wake: int) -> None:
         servers = [s for s in (self._server, *self._old_servers) if s is not None]
-        watched: list[socket.socket | int] = [wake, *(s.channel for s in servers)]
+        watched: list[wire.Channel | int] = [wake, *(s.channel for s in servers)]
         ready, _, _ = select.select(watched, [], [], TICK)
         if wake in ready:
             with contextlib.suppress(BlockingIOError):
@@ -131,37 +115,34 @@ class Supervisor:
                 self._hear(server)
 
     def _hear(self, server: ForkServer) -> None:
-        try:
-            message = wire.hear_template(server.channel)
-        except OSError:
-            message = None
-        match message:
+        match server.channel.hear_template():
             case None:
                 self._server_died(server)
             case wire.Failed(text=text):
                 if self._hello is None:
                     self._failure = f"cannot load {self._target!r}: {text.rstrip()}"
                 else:
-                    logger.error("reload failed, going on with the old code: %s", text)
-                    server.close()
-                    self._server = self._old_servers.pop()
-            case wire.Hello():
-                self._introduced(server, message)
+                    logger.error("cannot load %s any more: %s", self._target, text.rstrip())
+                    self._server_failed(server)
+            case wire.Hello() as hello:
+                self._introduced(server, hello)
             case wire.Forked(index=index, pid=pid):
                 place = self._places[index]
-                place.pid, place.asked, place.generation = pid, False, server.generation
+                place.pid, place.asked = pid, False
                 if self._stop_at is not None:
-                    _kill(pid, signal.SIGTERM)
-            case wire.Ended(index=index, pid=pid, status=status):
+                    place.ask_to_leave()
+            case wire.Ended(index=index, status=status):
                 self._process_ended(self._places[index], how_it_died(status), clean=status == 0)
 
+    def _say(self, server: ForkServer, message: wire.ToTemplate, *descriptors: int) -> None:
+        try:
+            server.channel.say(message, *descriptors)
+        except OSError:
+            self._server_died(server)
+
     def _introduced(self, server: ForkServer, hello: wire.Hello) -> None:
-        server.hello = hello
-        self._policies = hello.policies
-        if self._upkeep is not None:
-            self._upkeep.hello = hello
         first = self._hello is None
-        self._hello = hello
+        server.hello = self._hello = hello
         if first:
             try:
                 self._open(hello)
@@ -171,10 +152,11 @@ class Supervisor:
             except OSError as error:
                 self._failure = f"cannot make the presence file: {error}. Is the volume full?"
                 return
-        assert self._presence is not None
-        wire.say(
-            server.channel, wire.Share(path=str(self._presence.path)), self._presence.descriptor
-        )
+        assert self._presence is not None and self._upkeep is not None
+        assert self._recovery is not None
+        self._upkeep.hello = hello
+        self._recovery.policies = hello.policies
+        self._say(server, wire.Share(path=str(self._presence.path)), self._presence.descriptor)
         if first:
             self._announce(hello)
 
@@ -188,17 +170,25 @@ class Supervisor:
                 "Use a sqlite:// URL, or run tasks in place with task.apply()."
             )
         options = self._options
-        slots = 1 + (options.coroutines if hello.coroutines else 0) + options.threads
+        # The main thread's slot, and those of coroutines also where no task is one yet: the next
+        # reload may bring the first.
+        slots = 1 + options.coroutines + options.threads
         self._presence = Presence.create(
             Path(directory), self._worker, sections=options.concurrency, slots=slots
         )
-        self._places = [Place(i, f"{self._worker}/{i}") for i in range(options.concurrency)]
+        self._places = [
+            Place(index, f"{self._worker}/{index}", section)
+            for index, section in enumerate(self._presence.sections)
+        ]
         beat = Beat(
             worker=self._worker, host=self._host, pid=os.getpid(), started=time.time(),
             queues=hello.queues, processes=options.concurrency, lease=hello.lease,
         )  # fmt: skip
-        self._upkeep = Upkeep(broker, beat, hello, by=self._me)
+        self._recovery = Recovery(broker, by=self._me, policies=hello.policies)
+        self._upkeep = Upkeep(broker, beat, hello, self._recovery, by=self._me)
         self._upkeep.begin(time.monotonic())
+        self._guard = Guard(self._places, options.coroutines)
+        self._guard.start()
 
     def _announce(self, hello: wire.Hello) -> None:
         assert self._broker is not None
@@ -214,43 +204,50 @@ class Supervisor:
         logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None))
 
     def _end(self) -> None:
+        if self._guard is not None:
+            self._guard.stop()
         for server in (self._server, *self._old_servers):
             if server is not None:
                 server.close()
-        if self._broker is not None:
-            with contextlib.suppress(BrokerError):
-                if self._presence is not None:
-                    for place in self._places:
-                        section = self._presence.sections[place.index]
-                        recovery.recover_section(
-                            self._broker, section, place.consumer, by=self._me,
-                            death=Death(how="worker stopped", stopping=True),
-                            policies=self._policies,
-                        )  # fmt: skip
-                self._broker.leave(self._worker)
-                if self._presence is not None:
+                server.wait()
+        for server in self._closed_servers:
+            server.wait()
+        if self._broker is None:
+            return
+        if self._presence is not None and self._recovery is not None:
+            stopped = Death(how="worker stopped", stopping=True)
+            try:
+                for place in self._places:
+                    self._recovery.recover_section(place.section, place.consumer, stopped)
+                if self._recovery.pay():
                     self._presence.remove()
-            self._broker.close()
+                    self._broker.leave(self._worker)
+            except (BrokerError, OSError) as error:
+                # The presence file stays: the next worker of this host finds it and does the rest.
+                logger.error("cannot give back everything: %s", error)
+        self._broker.close()
 
     # -- every turn of the loop -------------------------------------------------------------------
 
     def _keep(self) -> None:
-        assert self._upkeep is not None
+        assert self._upkeep is not None and self._guard is not None
         now = time.monotonic()
-        self._watch_deadlines(now)
         for place in self._places:
             self._attend(place, now)
-        self._obey(self._upkeep.turn(now, stopping=self._stop_at is not None), now)
-        self._retire_servers()
+        orders = self._upkeep.turn(now, stopping=self._stop_at is not None)
+        if orders is not None:
+            self._guard.obey(orders)
+        self._keep_servers(now)
 
     def _attend(self, place: Place, now: float) -> None:
         """Recover what its dead process held, then start another, when it is time."""
         if place.unrecovered is not None:
             self._recover(place)
         if place.pid is not None:
-            if self._stop_at is not None and now >= self._stop_at and place.death is None:
-                place.death = Death(how="worker stopped", stopping=True)
-                _kill(place.pid, signal.SIGKILL)
+            if self._stop_at is not None and now >= self._stop_at:
+                with place.lock:
+                    if place.death is None:
+                        place.kill(Death(how="worker stopped", stopping=True))
             return
         if place.asked or place.finished or place.unrecovered or self._stop_at is not None:
             return
@@ -258,80 +255,41 @@ class Supervisor:
         if now < place.start_at or server is None or server.hello is None:
             return
         place.asked, place.death, place.leaving = True, None, False
+        place.generation = server.generation
         aftermath, place.aftermath = place.aftermath[:100], []
-        wire.say(
-            server.channel,
-            wire.Fork(index=place.index, consumer=place.consumer, aftermath=aftermath),
+        self._say(
+            server, wire.Fork(index=place.index, consumer=place.consumer, aftermath=aftermath)
         )
 
     def _process_ended(self, place: Place, how: str, *, clean: bool) -> None:
-        place.pid, place.asked = None, False
-        death = place.death or Death(how=how)
-        assert self._presence is not None
-        section = self._presence.sections[place.index]
-        busy = bool(section.running())
-        if section.drained and not busy:
+        with place.lock:
+            place.pid, place.asked = None, False
+            death = place.death
+        busy = bool(place.section.running())
+        if place.section.drained and not busy:
             place.finished = True
-        elif not clean or busy:
+        elif death is None and (not clean or busy):
             # A process that was stopped or recycled is no crash.
             now = time.monotonic()
-            if place.death is None:
-                place.deaths = [*place.deaths[-20:], now]
-                delay = restart_delay(place.deaths, now)
-                place.start_at = now + delay
-                log = logger.error if delay else logger.warning
-                log("process %s died: %s; restart in %.1f s", place.consumer, how, delay)
-        place.unrecovered = death
+            place.deaths = [*place.deaths[-20:], now]
+            delay = restart_delay(place.deaths, now)
+            place.start_at = now + delay
+            log = logger.error if delay else logger.warning
+            log("process %s died: %s; restart in %.1f s", place.consumer, how, delay)
+        place.unrecovered = death or Death(how=how)
         self._recover(place)
 
     def _recover(self, place: Place) -> None:
-        assert self._broker is not None and self._presence is not None
-        assert place.unrecovered is not None
-        section = self._presence.sections[place.index]
+        assert self._recovery is not None and place.unrecovered is not None
         try:
-            place.aftermath += recovery.recover_section(
-                self._broker, section, place.consumer, by=self._me, death=place.unrecovered,
-                policies=self._policies,
-            )  # fmt: skip
-        except BrokerError as error:
+            place.aftermath += self._recovery.recover_section(
+                place.section, place.consumer, place.unrecovered
+            )
+        except (BrokerError, OSError) as error:
             logger.error("cannot give back what %s held yet: %s", place.consumer, error)
             return
         place.unrecovered = None
-        section.clear()
-
-    def _watch_deadlines(self, now: float) -> None:
-        assert self._presence is not None
-        for place in self._places:
-            if place.pid is None or place.death is not None:
-                continue
-            for entry in self._presence.sections[place.index].running():
-                if entry.deadline and now >= entry.deadline:
-                    place.death = Death(how="time limit", overran=entry.token, limit=entry.limit)
-                elif self._orders.get(entry.token, now) < now:
-                    place.death = Death(how="terminated", revoked=entry.token)
-                else:
-                    continue
-                _kill(place.pid, signal.SIGKILL)
-                break
-
-    def _obey(self, orders: list[Order] | None, now: float) -> None:
-        """Cancel or kill what was revoked with ``terminate=True``; None is no news."""
-        if orders is None:
-            return
-        assert self._presence is not None
-        wanted = {order.token for order in orders}
-        coroutines = self._options.coroutines if self._hello and self._hello.coroutines else 0
-        self._orders = {token: at for token, at in self._orders.items() if token in wanted}
-        for place in self._places:
-            section = self._presence.sections[place.index]
-            for entry in section.running():
-                if entry.token not in wanted or entry.token in self._orders:
-                    continue
-                if 1 <= entry.slot <= coroutines:
-                    section.order(entry.slot, entry.token)
-                    self._orders[entry.token] = now + CANCEL_PATIENCE
-                else:
-                    self._orders[entry.token] = now - QUICK
+        place.section.clear()
 
     # -- signals, reload --------------------------------------------------------------------------
 
@@ -353,55 +311,75 @@ class Supervisor:
         logger.warning("stopping, %.0f s for running tasks", grace)
         for place in self._places:
             if place.pid is not None:
-                _kill(place.pid, signal.SIGTERM)
+                place.ask_to_leave()
 
     def _reload(self) -> None:
         """Import the application anew and replace the processes one by one."""
         if self._stop_at is not None or self._server is None or self._server.hello is None:
             return
         logger.warning("reloading %s", self._target)
-        generation = self._server.generation + 1
         self._old_servers.append(self._server)
-        self._server = ForkServer(self._target, self._options, generation)
+        self._server = self._new_server()
 
-    def _retire_servers(self) -> None:
-        """One process of the old code at a time is asked to leave; an old server goes last."""
-        server = self._server
-        if not self._old_servers or server is None or server.hello is None:
-            return
+    # -- fork servers -----------------------------------------------------------------------------
+
+    def _new_server(self) -> ForkServer:
+        self._generation += 1
+        return ForkServer(self._target, self._options, self._generation)
+
+    def _keep_servers(self, now: float) -> None:
+        self._closed_servers = [s for s in self._closed_servers if not s.gone()]
         if self._stop_at is not None:
             return
+        if self._server is None:
+            if now >= self._server_at:
+                self._server = self._new_server()
+        elif self._old_servers and self._server.hello is not None:
+            self._retire(self._server)
+
+    def _retire(self, server: ForkServer) -> None:
+        """One process of the old code at a time is asked to leave; an old server goes last."""
         old = [p for p in self._places if p.pid is not None and p.generation != server.generation]
         starting = any(p.pid is None and not p.finished for p in self._places)
         if old and not starting and not any(p.leaving for p in old):
-            old[0].leaving = True
-            assert old[0].pid is not None
-            _kill(old[0].pid, signal.SIGTERM)
+            old[0].ask_to_leave()
         if not old and not any(p.asked for p in self._places):
             for retired in self._old_servers:
-                retired.close()
+                self._close_server(retired)
             self._old_servers.clear()
 
+    def _close_server(self, server: ForkServer) -> None:
+        server.close()
+        self._closed_servers.append(server)
+
     def _server_died(self, server: ForkServer) -> None:
-        """Its processes died with it; start another."""
-        code = server.process.wait()
-        server.channel.close()
-        if self._hello is None:
-            self._failure = f"the process that loads {self._target!r} ended: {how_it_died(code)}"
+        """Its processes died with it."""
+        if server is not self._server and server not in self._old_servers:
             return
-        logger.error("the fork server died: %s", how_it_died(code))
-        if server is self._server:
-            self._server = ForkServer(self._target, self._options, server.generation + 1)
-        else:
-            self._old_servers.remove(server)
+        server.close()
+        server.wait()
+        how = how_it_died(server.process.returncode)
+        if self._hello is None:
+            self._failure = f"the process that loads {self._target!r} ended: {how}"
+            return
+        logger.error("the fork server died: %s", how)
+        self._server_failed(server)
         for place in self._places:
             if place.generation == server.generation and (place.pid is not None or place.asked):
                 self._process_ended(place, "its fork server died", clean=False)
 
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+    def _server_failed(self, server: ForkServer) -> None:
+        """Go on with the code before, where there is some; else try again, ever more slowly."""
+        self._close_server(server)
+        if server is not self._server:
+            self._old_servers.remove(server)
+        elif server.hello is None and self._old_servers:
+            self._server = self._old_servers.pop()
+        else:
+            self._server = None
+            now = time.monotonic()
+            self._server_deaths = [*self._server_deaths[-20:], now]
+            self._server_at = now + restart_delay(self._server_deaths, now)
 
 
 def _plain(name: str) -> str:

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,7 @@ from acked import signals
 from acked.app import Acked, load_app
 from acked.errors import AckedError
 from acked.worker import logs, process, wire
-from acked.worker.aftermath import run_aftermath
+from acked.worker.aftermath import start_aftermath
 from acked.worker.options import WorkerOptions
 from acked.worker.presence import Presence
 
@@ -44,7 +45,7 @@ MARK = "ACKED_CONSUMER_PID"
 class Template:
     """The fork server's loop."""
 
-    def __init__(self, channel: socket.socket, app: Acked, options: WorkerOptions) -> None:
+    def __init__(self, channel: wire.Channel, app: Acked, options: WorkerOptions) -> None:
         self._channel = channel
         self._app = app
         self._options = options
@@ -58,14 +59,14 @@ class Template:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            watched: list[socket.socket | int] = [self._channel, wake_read]
+            watched: list[wire.Channel | int] = [self._channel, wake_read]
             ready, _, _ = select.select(watched, [], [])
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
                 self._bury()
             if self._channel in ready:
-                order, descriptors = wire.hear_supervisor(self._channel)
+                order, descriptors = self._channel.hear_supervisor()
                 match order:
                     case None:
                         self._kill_everything()
@@ -96,7 +97,12 @@ class Template:
                 # the process, and the template's own must not run here.
                 os._exit(status)
         self._children[pid] = order.index
-        wire.say(self._channel, wire.Forked(index=order.index, pid=pid))
+        self._say(wire.Forked(index=order.index, pid=pid))
+
+    def _say(self, message: wire.FromTemplate) -> None:
+        # When the supervisor is gone, the next turn of the loop hears so and ends everything.
+        with contextlib.suppress(OSError):
+            self._channel.say(message)
 
     def _become_process(self, parent: int, order: wire.Fork) -> None:
         die_with_parent(parent)
@@ -110,7 +116,9 @@ class Template:
         logs.configure(self._options.loglevel, self._options.log_format, worker=order.consumer)
         assert self._presence is not None
         section = self._presence.sections[order.index]
-        run_aftermath(self._app, order.aftermath)
+        # What a task forks must not hold the lock that says that this worker lives.
+        os.register_at_fork(after_in_child=partial(close_quietly, self._presence.descriptor))
+        start_aftermath(self._app, order.aftermath)
         process.main(self._app, section, order.consumer, self._options)
 
     def _bury(self) -> None:
@@ -129,7 +137,7 @@ class Template:
             died.append(pid)
             kill_group(pid)
             code = os.waitstatus_to_exitcode(status)
-            wire.say(self._channel, wire.Ended(index=index, pid=pid, status=code))
+            self._say(wire.Ended(index=index, pid=pid, status=code))
         if died:
             self._kill_orphans()
 
@@ -186,6 +194,12 @@ def children_of_this_process() -> set[int]:
     return found
 
 
+def close_quietly(descriptor: int) -> None:
+    """Close *descriptor*, which may be closed already."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 def kill_group(leader: int) -> None:
     """Kill what is left of a process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -202,8 +216,9 @@ def die_with_parent(parent: int) -> None:
 def main(arguments: list[str]) -> int:
     """``python -m acked.worker.template FD TARGET OPTIONS`` (the supervisor's business)."""
     descriptor, target, options_json = arguments
-    channel = socket.socket(fileno=int(descriptor))
-    channel.set_inheritable(False)
+    end = socket.socket(fileno=int(descriptor))
+    end.set_inheritable(False)
+    channel = wire.Channel(end)
     options = msgspec.json.decode(options_json, type=WorkerOptions)
     # The terminal's Ctrl-C is for the supervisor.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -220,16 +235,16 @@ def main(arguments: list[str]) -> int:
         app.broker.setup()
         hello = introduce(app, options)
     except AckedError as error:
-        wire.say(channel, wire.Failed(text=str(error)))
+        channel.say(wire.Failed(text=str(error)))
         return 1
     except BaseException:
-        wire.say(channel, wire.Failed(text=traceback.format_exc(limit=-20)[-60_000:]))
+        channel.say(wire.Failed(text=traceback.format_exc(limit=-20)[-60_000:]))
         return 1
     # What is imported by now is shared by all processes; a collection would copy its pages.
     gc.collect()
     gc.freeze()
     app.broker.close()
-    wire.say(channel, hello)
+    channel.say(hello)
     Template(channel, app, options).serve()
     return 0
 
@@ -245,10 +260,12 @@ def introduce(app: Acked, options: WorkerOptions) -> wire.Hello:
         result_expires=settings.result_expires,
         failure_expires=settings.failure_expires,
         queues=options.queues,
-        coroutines=any(task.is_async for task in app.tasks.values()),
         policies={name: task.policy for name, task in app.tasks.items()},
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # Not sys.exit: a thread that the application left running must not keep this process.
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(code)

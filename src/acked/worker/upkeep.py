@@ -7,8 +7,10 @@ import logging
 import time
 
 from acked.broker import Beat, Engine, Order
+from acked.clock import SystemClock
 from acked.errors import BrokerError
-from acked.worker import presence, recovery, wire
+from acked.worker import presence, wire
+from acked.worker.recovery import Recovery
 
 logger = logging.getLogger("acked.worker")
 
@@ -28,14 +30,21 @@ class Upkeep:
         broker: What is kept.
         beat: What this worker says of itself.
         hello: The application's settings; replaced at a reload.
+        recovery: Gives back what the dead held.
         by: The consumer that holds what is taken over from the dead.
     """
 
-    def __init__(self, broker: Engine, beat: Beat, hello: wire.Hello, *, by: str) -> None:
+    def __init__(
+        self, broker: Engine, beat: Beat, hello: wire.Hello, recovery: Recovery, *, by: str
+    ) -> None:
         self.hello = hello
         self._broker = broker
         self._beat = beat
+        self._recovery = recovery
         self._by = by
+        self._clock = SystemClock()
+        self._renewed = 0.0
+        self._reap_from = 0.0
         self._began = time.time(), time.monotonic()
         self._next_beat = 0.0
         self._next_neighbours = 0.0
@@ -48,11 +57,13 @@ class Upkeep:
             BrokerError: The broker refuses; the worker cannot start.
         """
         self._broker.renew(self._beat)
+        self._renewed = self._clock.steady()
         self._next_beat = now + self.hello.heartbeat
 
     def turn(self, now: float, *, stopping: bool) -> list[Order] | None:
         """Do what is due; the orders that came with a heartbeat, None when there was none."""
         orders = None
+        self._recovery.pay()
         if now >= self._next_beat:
             orders = self._renew(now)
         if now >= self._next_neighbours:
@@ -67,10 +78,17 @@ class Upkeep:
         self._next_beat = now + self.hello.heartbeat
         try:
             orders = self._broker.renew(self._beat)
-            lapsed = self._broker.reap(by=self._by)
-            if lapsed:
-                recovery.recover_lapsed(self._broker, lapsed, policies=self.hello.policies)
-        except BrokerError as error:
+            steady = self._clock.steady()
+            if steady - self._renewed > self.hello.heartbeat * 2:
+                # This beat was late: the disk was slow, or the machine slept. What kept it kept
+                # the others too; they get a lease's time to say that they live.
+                self._reap_from = steady + self.hello.lease
+            self._renewed = steady
+            if steady >= self._reap_from:
+                lapsed = self._broker.reap(by=self._by)
+                if lapsed:
+                    self._recovery.recover_lapsed(lapsed)
+        except (BrokerError, OSError) as error:
             logger.error("heartbeat failed: %s", error)
             self._next_beat = now + min(self.hello.heartbeat, BEAT_AGAIN)
             return None
@@ -83,11 +101,9 @@ class Upkeep:
             return
         for dead in presence.dead(directory, known=self._beat.worker):
             try:
-                count = recovery.recover_worker(
-                    self._broker, dead, by=self._by, policies=self.hello.policies
-                )
+                count = self._recovery.recover_worker(dead)
                 logger.warning("worker %s is dead; %d deliveries given back", dead.worker, count)
-            except BrokerError as error:
+            except (BrokerError, OSError) as error:
                 logger.error("cannot give back what %s held yet: %s", dead.worker, error)
             finally:
                 dead.close()

@@ -1,15 +1,15 @@
-"""What the supervisor and its fork server say to each other: JSON over a seqpacket socket."""
+"""What the supervisor and its fork server say to each other: JSON with a length before it."""
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import Any
 
 import msgspec
 
 from acked.outcome import TaskPolicy
 
-LARGEST = 1 << 20
+LENGTH = 4
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -22,7 +22,6 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     result_expires: float | None
     failure_expires: float | None
     queues: tuple[str, ...]
-    coroutines: bool
     policies: dict[str, TaskPolicy]
 
 
@@ -48,7 +47,7 @@ class Forked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The presence file; its descriptor comes with the message."""
+    """The presence file; the descriptor that holds its lock comes with the message."""
 
     path: str
 
@@ -57,11 +56,7 @@ class Aftermath(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt that the supervisor settled, since its process was dead; the hooks of its task
     run in the process that replaces it."""
 
-    body: bytes
     id: str
-    attempt: int
-    retries: int
-    losses: int
     event: str
     error_type: str
     error_text: str
@@ -83,22 +78,59 @@ _from_template = msgspec.json.Decoder(FromTemplate)
 _to_template = msgspec.json.Decoder(ToTemplate)
 
 
-def say(channel: socket.socket, message: Any, *descriptors: int) -> None:
-    """Send *message*, and *descriptors* with it."""
-    data = _encoder.encode(message)
-    if descriptors:
-        socket.send_fds(channel, [data], list(descriptors))
-    else:
-        channel.send(data)
+class Channel:
+    """One end of the connection."""
 
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
 
-def hear_template(channel: socket.socket) -> FromTemplate | None:
-    """The next message of the fork server; None when it is gone."""
-    data = channel.recv(LARGEST)
-    return _from_template.decode(data) if data else None
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
+    def close(self) -> None:
+        self._socket.close()
 
-def hear_supervisor(channel: socket.socket) -> tuple[ToTemplate | None, list[int]]:
-    """The next message of the supervisor with its descriptors; None when it is gone."""
-    data, descriptors, _, _ = socket.recv_fds(channel, LARGEST, 4)
-    return (_to_template.decode(data) if data else None), descriptors
+    def say(self, message: FromTemplate | ToTemplate, *descriptors: int) -> None:
+        """Send *message*, and *descriptors* with it.
+
+        Raises:
+            OSError: The other side is gone.
+        """
+        data = _encoder.encode(message)
+        head = len(data).to_bytes(LENGTH, "big")
+        if descriptors:
+            socket.send_fds(self._socket, [head], list(descriptors))
+            head = b""
+        self._socket.sendall(head + data)
+
+    def hear_template(self) -> FromTemplate | None:
+        """The next message of the fork server; None when it is gone."""
+        data, _ = self._hear()
+        return None if data is None else _from_template.decode(data)
+
+    def hear_supervisor(self) -> tuple[ToTemplate | None, list[int]]:
+        """The next message of the supervisor and its descriptors; None when it is gone."""
+        data, descriptors = self._hear()
+        return (None if data is None else _to_template.decode(data)), descriptors
+
+    def _hear(self) -> tuple[bytes | None, list[int]]:
+        try:
+            head, descriptors, _, _ = socket.recv_fds(self._socket, LENGTH, 4)
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+            if head:
+                head += self._exactly(LENGTH - len(head))
+                return self._exactly(int.from_bytes(head, "big")), descriptors
+        except (OSError, EOFError):
+            pass
+        return None, []
+
+    def _exactly(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size:
+            part = self._socket.recv(min(size, 1 << 20))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)

@@ -51,11 +51,12 @@ WAL_LONG = 32 * 1024 * 1024
 LOOK_EVERY = 8
 """Operations of a connection between two looks at its length."""
 
-CUT_PATIENCE = 0.05
-"""Seconds for which that may hold writers back while it waits for readers."""
+CUT_PATIENCE = (0.02, 0.25)
+"""Seconds for which one try may hold writers back while it waits for readers, and for which it is
+tried again: another thread's checkpoint is always in the way for a moment."""
 
 CUT_PAUSE = (0.05, 2.0)
-"""Shortest and longest pause in seconds between two attempts to start it anew."""
+"""Shortest and longest pause in seconds before that is done once more."""
 
 
 class Database:
@@ -181,10 +182,11 @@ class Session:
     def _after(self, error: BaseException) -> None:
         """Undo what an operation that failed has begun, and raise what *error* means."""
         try:
-            if isinstance(error, apsw.Error) and not isinstance(error, _HARMLESS):
-                # After a failed write or flush nothing this connection remembers is certain.
+            if isinstance(error, _SPOILED):
                 self.drop()
             elif self._connection is not None and self._connection.in_transaction:
+                # After a failed flush the connection stays: it knows that what it wrote last does
+                # not count, and writes over it. The next to open the file alone would not.
                 with contextlib.suppress(apsw.Error):
                     self._connection.execute("ROLLBACK")
         finally:
@@ -230,20 +232,29 @@ class Session:
         for readers, but no longer than ours take: a program that keeps a snapshot open makes the
         log grow, and waiting for it would stop everybody.
         """
-        connection, now = self._connection, time.monotonic()
+        now = time.monotonic()
         try:
-            if connection is None or now < self._next_cut or self._log.stat().st_size <= WAL_LONG:
+            if now < self._next_cut or self._log.stat().st_size <= WAL_LONG:
                 return
             self._next_cut = now + self._cut_pause
             self._cut_pause = min(self._cut_pause * 2, CUT_PAUSE[1])
-            self._patience = CUT_PATIENCE
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-            self._cut_pause = CUT_PAUSE[0]
+            self._patience, give_up = CUT_PATIENCE[0], now + CUT_PATIENCE[1]
+            while not self._cut_log() and time.monotonic() < give_up:
+                time.sleep(BUSY_PAUSE[1])
         except (apsw.Error, OSError) as error:
             # What was committed is safe in the log; the next attempt may have more luck.
             logger.debug("could not shorten %s: %s", self._log, error)
         finally:
             self._patience = self.database.timeout
+
+    def _cut_log(self) -> bool:
+        try:
+            if self._connection is not None:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except apsw.BusyError:
+            return False
+        self._cut_pause, self._next_cut = CUT_PAUSE[0], 0.0
+        return True
 
     def _wait_for_lock(self, tries: int) -> bool:
         now = time.monotonic()
@@ -256,7 +267,9 @@ class Session:
         return True
 
     def _meaning(self, error: apsw.Error) -> BrokerError:
-        path, what = self.database.path, str(error)
+        path = self.database.path
+        code = getattr(error, "extendedresult", 0)
+        what = str(error) or str(apsw.mapping_extended_result_codes.get(code, code))
         match error:
             case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
                 return BrokerUnavailable(
@@ -269,8 +282,8 @@ class Session:
                 )
             case apsw.IOError():
                 return BrokerError(
-                    f"the disk failed under {path} ({what}); nothing was stored. "
-                    "Look into the system's log."
+                    f"the disk failed under {path} ({what}); do not count on what was to be "
+                    "stored. The system's log says more."
                 )
             case apsw.CorruptError() | apsw.NotADBError():
                 return BrokerError(
@@ -286,8 +299,8 @@ class Session:
                 return BrokerError(f"{path} refused the operation: {what}; nothing was stored")
 
 
-_HARMLESS = (apsw.BusyError, apsw.ConstraintError, apsw.TooBigError)
-"""Errors after which the connection is as good as before."""
+_SPOILED = (apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
+"""Errors after which another connection may do better."""
 
 
 def _set_up(connection: apsw.Connection, path: Path) -> None:

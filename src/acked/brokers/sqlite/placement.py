@@ -18,30 +18,29 @@ NETWORK_FILE_SYSTEMS = frozenset({
 """Types of file systems that other hosts share: their locks and mapped memory do not hold what
 SQLite's WAL needs of them."""
 
-WAL_RESET_BUG = (3007000, 3051002)
+WAL_RESET_BUG = ((3, 7, 0), (3, 51, 2))
 """First and last SQLite with the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)."""
 
-WAL_RESET_BUG_MENDED = frozenset({3044006, 3050007})
+WAL_RESET_BUG_MENDED = frozenset({(3, 44, 6), (3, 50, 7)})
 """Releases in between that have its repair."""
-
 
 MOUNTS = Path("/proc/self/mountinfo")
 
 
-def check_sqlite(number: int | None = None) -> None:
+def check_sqlite(version: str | None = None) -> None:
     """Refuse an SQLite in which two processes that write at once can damage the file.
 
     Args:
-        number: As `sqlite3_libversion_number` gives it; that of the library in use by default.
+        version: Of the library; of the one in use by default, which need not be the one that
+            apsw was built with.
 
     Raises:
         ConfigurationError: It is one of those.
     """
-    if number is None:
-        number = apsw.SQLITE_VERSION_NUMBER
+    version = version or apsw.sqlite_lib_version()
+    numbers = tuple(int(part) for part in version.split(".")[:3])
     first, last = WAL_RESET_BUG
-    if first <= number <= last and number not in WAL_RESET_BUG_MENDED:
-        version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+    if first <= numbers <= last and numbers not in WAL_RESET_BUG_MENDED:
         raise ConfigurationError(
             f"SQLite {version} has the WAL-reset bug and can lose tasks; acked needs 3.51.3 or "
             "newer. Install apsw with the SQLite it brings: pip install --upgrade apsw"

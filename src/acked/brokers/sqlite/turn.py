@@ -66,7 +66,7 @@ def taken(connection: apsw.Connection, consumer: str, now: float) -> list[Delive
         for row in rows:
             bodies.append(joined[start : start + row[-1]])
             start += row[-1]
-    except (apsw.TooBigError, msgspec.DecodeError):
+    except (apsw.TooBigError, msgspec.DecodeError, UnicodeDecodeError):
         # A gigabyte of arguments, or an id that is no text, from another program. They are ours
         # by now, so they must be handed out.
         raw = fetch(connection, TAKEN_ONE_BY_ONE)

@@ -1,0 +1,69 @@
+"""One task process's place in its worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+
+from acked.supervision import Death
+from acked.worker.presence import Section
+from acked.worker.wire import Aftermath
+
+
+class Place:
+    """Who is in it, and how its last one died.
+
+    Args:
+        index: Its number, and its section's.
+        consumer: Name of whoever is in it.
+        section: Its part of the presence file.
+
+    Attributes:
+        pid: Of the process; None when there is none.
+        asked: The fork server was told to start one.
+        generation: Of the fork server that was told.
+        leaving: It was asked to leave, to be replaced.
+        finished: It left since there was nothing to do, and is not replaced.
+        deaths: Monotonic times of its crashes.
+        start_at: Not before this time is another one started.
+        death: Why this worker itself killed it.
+        unrecovered: How it died, while what it held is still to be given back.
+        aftermath: Hooks that the next one is to run.
+        lock: Held to kill it, and to say that it is gone.
+    """
+
+    def __init__(self, index: int, consumer: str, section: Section) -> None:
+        self.index = index
+        self.consumer = consumer
+        self.section = section
+        self.pid: int | None = None
+        self.asked = False
+        self.generation = 0
+        self.leaving = False
+        self.finished = False
+        self.deaths: list[float] = []
+        self.start_at = 0.0
+        self.death: Death | None = None
+        self.unrecovered: Death | None = None
+        self.aftermath: list[Aftermath] = []
+        self.lock = threading.Lock()
+
+    def kill(self, death: Death) -> None:
+        """Kill its process for the reason *death* gives; the caller holds `lock`."""
+        self.death = death
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def ask_to_leave(self) -> None:
+        """Let its process finish what it runs and end.
+
+        By the section as well as by a signal: a task may have taken SIGTERM for itself.
+        """
+        self.leaving = True
+        self.section.ask_to_leave()
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)

@@ -1,0 +1,221 @@
+"""Cases that once went wrong, or were most likely to: each a way to break a promise."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import apsw
+
+from acked.delivery import State
+from tests.harness.workers import alive, until
+from tests.worker.conftest import Shop
+
+REFUSE_SETTLING = """
+CREATE TRIGGER refuse BEFORE UPDATE OF state ON task
+WHEN old.state = 'RUNNING' AND old.consumer LIKE '%/s'
+BEGIN SELECT raise(ABORT, 'not now'); END
+"""
+
+
+def test_what_was_taken_over_and_could_not_be_settled_is_settled_later(shop: Shop) -> None:
+    """The broker fails between the two writes of a recovery."""
+    worker = shop.work(processes=1)
+    result = shop.tasks.work.delay(30.0)
+    shop.started(result.id)
+    connection = apsw.Connection(str(shop.database))
+    connection.set_busy_timeout(5_000)
+    connection.execute(REFUSE_SETTLING)
+    worker.kill_process(worker.processes[0])
+    until(lambda: "cannot settle" in worker.output(), what="the settlement is refused")
+    assert shop.record(result.id).state is State.RUNNING
+    connection.execute("DROP TRIGGER refuse")
+    connection.close()
+    shop.started(result.id, 2)
+    assert shop.record(result.id).losses == 1
+
+
+def test_an_exit_inside_a_coroutines_own_task_does_not_stop_the_others(shop: Shop) -> None:
+    shop.work(processes=1)
+    innocent = shop.tasks.work_async.delay(1.0)
+    shop.started(innocent.id)
+    shop.tasks.exits_below.delay()
+    later = shop.tasks.work_async.delay(0.0)
+    for record in shop.finish(innocent.id, later.id):
+        assert record.state is State.SUCCESS
+
+
+def test_a_task_with_large_arguments_that_passes_its_limit_does_not_stop_the_worker(
+    shop: Shop,
+) -> None:
+    worker = shop.work(processes=1)
+    result = shop.tasks.sleeps_with.apply_async(("x" * 600_000,), time_limit=0.5)
+    assert shop.finish(result.id)[0].state is State.FAILURE
+    assert shop.tasks.noop.delay(4).get(timeout=10) == 4
+    assert worker.process.poll() is None
+
+
+def test_a_fork_server_that_dies_with_its_process_is_replaced(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    for _ in range(3):
+        template, processes = worker.template, worker.processes
+        assert template is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        for pid in processes:
+            os.kill(pid, signal.SIGKILL)
+        os.kill(template, signal.SIGKILL)
+        os.kill(worker.pid, signal.SIGCONT)
+        until(lambda: not alive(template), what="its end")
+        assert shop.tasks.noop.delay(4).get(timeout=15) == 4
+    assert worker.process.poll() is None
+
+
+def test_a_hook_that_hangs_after_a_loss_keeps_nobody_from_working(shop: Shop) -> None:
+    shop.work(processes=1)
+    lost = shop.tasks.hangs_in_hook.apply_async((), time_limit=0.5)
+    assert shop.finish(lost.id)[0].state is State.FAILURE
+    assert shop.tasks.noop.delay(4).get(timeout=10) == 4
+
+
+def test_a_locked_database_costs_no_live_worker_its_tasks(shop: Shop) -> None:
+    """Longer than the lease: nobody can renew, and nobody may conclude that the others are dead."""
+    shop.environment |= {"SHOP_LEASE": "1", "SHOP_HEARTBEAT": "0.2"}
+    shop.open()
+    shop.work(processes=1)
+    shop.work(processes=1)
+    results = [shop.tasks.work.delay(4.0) for _ in range(2)]
+    for result in results:
+        shop.started(result.id)
+    blocker = apsw.Connection(str(shop.database))
+    blocker.set_busy_timeout(5_000)
+    blocker.execute("BEGIN IMMEDIATE")
+    time.sleep(2.0)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    ids = [result.id for result in results]
+    shop.finish(*ids)
+    verdict = shop.check(ids)
+    assert verdict.violations == []
+    assert verdict.starts == 2
+
+
+def test_the_hard_limit_holds_while_the_database_is_locked(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    result = shop.tasks.overruns.delay("sleep")
+    shop.started(result.id)
+    (process,) = worker.processes
+    blocker = apsw.Connection(str(shop.database))
+    blocker.set_busy_timeout(5_000)
+    blocker.execute("BEGIN IMMEDIATE")
+    until(lambda: not alive(process), within=2.5, what="the limit of 1 s")
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert "time_limit" in shop.finish(result.id)[0].reason
+
+
+def test_poison_runs_alone_also_beside_coroutines(shop: Shop) -> None:
+    shop.work(processes=1)
+    innocents = shop.tasks.work_async.delay_many([(0.3,)] * 60)
+    poison = shop.tasks.kill_own_process.delay()
+    more = shop.tasks.work_async.delay_many([(0.3,)] * 60)
+    shop.finish(poison.id)
+    assert shop.starts(poison.id) == 3
+    for record in shop.finish(*(r.id for r in innocents + more)):
+        assert (record.state, record.losses, record.attempt) == (State.SUCCESS, 0, 1)
+
+
+def test_a_hook_that_exits_does_not_leave_its_task_running(shop: Shop) -> None:
+    shop.work("--threads", "2", processes=1)
+    result = shop.tasks.exits_in_hook.delay()
+    assert shop.finish(result.id)[0].state is State.SUCCESS
+    assert shop.tasks.noop.delay(4).get(timeout=10) == 4
+
+
+def test_a_process_that_dies_over_the_arguments_is_charged_to_the_task(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.takes_deadly.delay({"number": 1})
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.losses) == (State.FAILURE, 3)
+
+
+def test_a_forked_child_that_returns_from_its_task_is_no_second_worker(shop: Shop) -> None:
+    shop.work(processes=1)
+    forking = shop.tasks.forks.delay()
+    after = shop.tasks.work.delay_many([(0.05,)] * 10)
+    ids = [forking.id, *(r.id for r in after)]
+    for record in shop.finish(*ids):
+        assert record.state is State.SUCCESS
+    assert shop.check(ids[1:]).violations == []
+    assert len({line["pid"] for line in shop.history("start")}) == 1
+
+
+def test_a_process_whose_task_ignores_the_stop_signal_stops_all_the_same(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    shop.tasks.ignores_signals.delay().get(timeout=10)
+    started = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - started < 10, "well before the grace of 25 s"
+
+
+def test_the_lock_of_a_killed_worker_is_not_held_by_what_its_task_forked(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    result = shop.tasks.forks_sleeper.delay()
+    shop.started(result.id)
+    (line,) = until(lambda: shop.history("spawned"), what="the forked child")
+    shop.work(processes=1)
+    killed = time.monotonic()
+    worker.kill_tree()
+    try:
+        shop.started(result.id, 2)
+        again = shop.history("start")[1]["at"]
+        assert again - killed < 2.0, "by the lock, not by the lease of 4 s"
+    finally:
+        os.kill(line["child"], signal.SIGKILL)
+
+
+def test_what_was_claimed_ahead_by_a_process_that_slept_is_not_started(shop: Shop) -> None:
+    shop.environment |= {"SHOP_LEASE": "1", "SHOP_HEARTBEAT": "0.2"}
+    shop.open()
+    frozen = shop.work(processes=1)
+    results = shop.tasks.work.delay_many([(0.005,)] * 400)
+    shop.started(results[20].id)
+    whole = [frozen.pid, frozen.template, *frozen.processes]
+    for pid in whole:
+        os.kill(pid or 0, signal.SIGSTOP)
+    shop.work(processes=1)
+    ids = [r.id for r in results]
+    shop.finish(*ids)
+    for pid in whole:
+        os.kill(pid or 0, signal.SIGCONT)
+    after = shop.tasks.work.delay_many([(0.01,)] * 50)
+    shop.finish(*(r.id for r in after))
+    # The one that was running, and at most one that had ended and was not written yet.
+    assert sum(shop.starts(one) > 1 for one in ids) <= 2
+
+
+def test_a_cancelled_coroutine_is_left_to_clean_up(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.cleans_up_slowly.delay()
+    shop.started(result.id)
+    result.revoke(terminate=True)
+    assert shop.finish(result.id)[0].state is State.REVOKED
+    assert [line["event"] for line in shop.history()] == ["start", "end"]
+
+
+def test_long_coroutines_do_not_keep_a_worn_process_from_working(shop: Shop) -> None:
+    shop.work("--max-tasks-per-child", "3", processes=1)
+    long = shop.tasks.work_async.delay(6.0)
+    shop.started(long.id)
+    short = [shop.tasks.noop.delay(n) for n in range(4)]
+    shop.finish(*(r.id for r in short))
+    assert shop.record(long.id).state is State.RUNNING
+
+
+def test_a_reload_that_cannot_be_imported_goes_on_with_the_old_code(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    shop.breaks_at_import.write_text("from now on")
+    worker.process.send_signal(signal.SIGHUP)
+    until(lambda: "cannot load" in worker.output(), what="the reload fails")
+    assert shop.tasks.noop.delay(4).get(timeout=10) == 4
+    assert worker.process.poll() is None
