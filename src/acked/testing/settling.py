@@ -210,6 +210,17 @@ class SettlingPromises(Timeline):
         )  # fmt: skip
         assert broker.attempts("a") == ([] if kind in KEEPS_NO_ENTRY else [entry])
 
+    def test_the_history_names_who_ran_an_attempt_that_another_settled(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        self.running(broker, consumer="w1/3")
+        [held] = broker.seize("w1", by="w2/s")
+        lost = settlements(held, clock.now())["lost, again at once"]
+
+        broker.settle([msgspec.structs.replace(lost, consumer=held.consumer)])
+
+        assert [entry.consumer for entry in broker.attempts("a")] == ["w1/3"]
+
     def test_the_history_keeps_every_attempt_in_order(
         self, broker: Engine, clock: ManualClock
     ) -> None:

@@ -48,15 +48,16 @@ HELD_BY = "state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?
 """What a worker or one consumer holds; `_range` gives the bindings."""
 
 ORDERS = """
-SELECT id, token FROM task
+SELECT id, token FROM task INDEXED BY running
 WHERE state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?) AND revoke = ?
 """
 
 HELD = """
 SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, queue, sent, seq, body,
        consumer, claimed
-FROM task WHERE {which} ORDER BY seq
+FROM task INDEXED BY running WHERE {which} ORDER BY +seq
 """
+"""The index is named, as the order would tempt SQLite to read the whole table in it."""
 
 ORPHANED = """
 state = 'RUNNING' AND NOT EXISTS (

@@ -11,6 +11,7 @@ import msgspec
 
 from acked.broker import Beat, Filter, QueueCounts, WorkerRecord
 from acked.brokers.sqlite.connection import Value, fetch
+from acked.brokers.sqlite.search import selection, storable
 from acked.brokers.sqlite.store import Store, this_boot
 from acked.brokers.sqlite.turn import readable
 from acked.brokers.sqlite.wake import EVERY_QUEUE, bit_of
@@ -28,6 +29,11 @@ SELECT CAST(id AS BLOB), body, CAST(name AS BLOB), CAST(queue AS BLOB), priority
        attempt, retries, losses, suspected, token, consumer, claimed, finished, result, failure,
        reason, revoke, progress, seq
 FROM task LEFT JOIN note ON note.task = task.seq
+"""
+
+PAGE = """
+WHERE seq IN (SELECT seq FROM ({numbers}) ORDER BY seq DESC LIMIT ?)
+ORDER BY seq DESC
 """
 
 ATTEMPTS = """
@@ -102,39 +108,19 @@ class TaskRecords(Store):
 
     def get(self, task_id: str) -> Record | None:
         with self._database.session() as connection:
-            rows = fetch(connection, f"{RECORD} WHERE id = ?", (_text(task_id),))
+            rows = fetch(connection, f"{RECORD} WHERE id = ?", (storable(task_id),))
         return _record(rows[0]) if rows else None
 
     def attempts(self, task_id: str) -> list[Attempt]:
         with self._database.session() as connection:
-            rows = fetch(connection, ATTEMPTS, (_text(task_id),))
+            rows = fetch(connection, ATTEMPTS, (storable(task_id),))
         return [_attempt(row) for row in rows]
 
     def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
-        terms: list[str] = []
-        bindings: list[Value] = []
-
-        def ask(term: str, *values: Value) -> None:
-            terms.append(term)
-            bindings.extend(values)
-
-        if wanted.states is not None:
-            marks = ", ".join("?" * len(wanted.states))
-            ask(f"state IN ({marks})", *(state.value for state in wanted.states))
-        if wanted.queue is not None:
-            ask("queue = ?", _text(wanted.queue))
-        if wanted.task is not None:
-            ask("name = ?", _text(wanted.task))
-        if wanted.id_part is not None:
-            ask("instr(id, ?) > 0", _text(wanted.id_part))
-        if before is not None:
-            ask("seq < ?", before)
-        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        numbers, bindings = selection(wanted, before)
         with self._database.session() as connection:
             rows = fetch(
-                connection,
-                f"{RECORD} {where} ORDER BY seq DESC LIMIT ?",
-                (*bindings, max(limit, 0)),
+                connection, f"{RECORD} {PAGE.format(numbers=numbers)}", (*bindings, max(limit, 0))
             )
         return [_record(row) for row in rows]
 
@@ -197,7 +183,7 @@ class TaskRecords(Store):
             rows = fetch(
                 connection,
                 "SELECT checkpoint FROM note WHERE task = (SELECT seq FROM task WHERE id = ?)",
-                (_text(task_id),),
+                (storable(task_id),),
             )
         return rows[0][0] if rows else None
 
@@ -231,7 +217,7 @@ class TaskRecords(Store):
 
     def purge(self, queue: str) -> int:
         return sum(
-            self._delete(f"state = '{state}' AND queue = ?", (_text(queue),))
+            self._delete(f"state = '{state}' AND queue = ?", (storable(queue),))
             for state in ("QUEUED", "SCHEDULED")
         )
 
@@ -260,7 +246,7 @@ class TaskRecords(Store):
 
     def _note(self, column: str, value: Value, task_id: str, token: int) -> bool:
         with self._database.session() as connection:
-            connection.execute(NOTE.format(column=column), (value, _text(task_id), token))
+            connection.execute(NOTE.format(column=column), (value, storable(task_id), token))
             return connection.changes() > 0
 
     def _delete(self, which: str, bindings: tuple[Value, ...], limit: int = 2**62) -> int:
@@ -310,10 +296,5 @@ def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
     return None if record is None else (record.state, record.progress)
 
 
-def _text(value: str) -> str:
-    """*value* as it could be stored; one that cannot be stored finds nothing."""
-    return value.encode(errors="replace").decode()
-
-
 def _list(task_ids: Sequence[str]) -> str:
-    return msgspec.json.encode([_text(each) for each in task_ids]).decode()
+    return msgspec.json.encode([storable(each) for each in task_ids]).decode()

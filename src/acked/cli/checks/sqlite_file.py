@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from acked.brokers.sqlite.placement import file_system_of
+from acked.brokers.sqlite.placement import MOUNTS, file_system_of
 from acked.cli.checks.finding import Finding, fail, info, ok, warn
 
 FREE_FAIL = 50 * 1024**2
@@ -21,7 +21,7 @@ FREE_WARN = 500 * 1024**2
 def check_file(path: Path) -> Iterator[Finding]:
     """Everything about the open database at *path*."""
     yield ok("SQLite", f"{apsw.sqlite_lib_version()}, without the WAL-reset bug")
-    yield file_system_finding(path, file_system_of(path.parent))
+    yield file_system_finding(path, file_system_of(path.parent, MOUNTS))
     yield mode_finding(path, path.stat())
     yield space_finding(path, shutil.disk_usage(path.parent).free)
 
