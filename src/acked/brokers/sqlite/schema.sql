@@ -23,9 +23,19 @@ CREATE TABLE task (
     failure TEXT,                      -- JSON of a `Failure`
     reason TEXT NOT NULL DEFAULT '',
     revoke INTEGER NOT NULL DEFAULT 0,
-    CHECK (state IN ('SCHEDULED', 'QUEUED', 'RUNNING', 'SUCCESS', 'FAILURE', 'REVOKED')),
-    CHECK ((finished IS NOT NULL) = (state IN ('SUCCESS', 'FAILURE', 'REVOKED'))),
-    CHECK (state <> 'RUNNING' OR (token > 0 AND consumer <> '' AND claimed IS NOT NULL)),
+    -- No IN (...): it would be made into a table for each row, and cost a third of every turn.
+    CHECK (
+        CASE state
+            WHEN 'SCHEDULED' THEN finished IS NULL
+            WHEN 'QUEUED' THEN finished IS NULL
+            WHEN 'RUNNING' THEN finished IS NULL AND token > 0 AND consumer <> ''
+                AND claimed IS NOT NULL
+            WHEN 'SUCCESS' THEN finished IS NOT NULL
+            WHEN 'FAILURE' THEN finished IS NOT NULL
+            WHEN 'REVOKED' THEN finished IS NOT NULL
+            ELSE false
+        END
+    ),
     CHECK (attempt >= 0 AND retries >= 0 AND losses >= 0 AND suspected >= 0 AND runs >= 0)
 ) STRICT;
 
