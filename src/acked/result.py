@@ -24,7 +24,7 @@ UNKNOWN = "UNKNOWN"
 """State of an id the broker has no record of. Celery says PENDING, which also means queued."""
 
 _LONG_WAIT = 60.0
-_FIRST_POLL, _LAST_POLL, _POLL_GROWTH = 0.005, 0.5, 1.3
+_FIRST_POLL, _LAST_POLL, _POLL_GROWTH = 0.005, 0.1, 1.3
 
 _decode = msgspec.json.Decoder().decode
 

@@ -13,6 +13,8 @@ from acked.outcome import HardLimit, Interrupted, Lost, Outcome, Revoked, Unstar
 CRASH_WINDOW = 60.0
 CRASHES_FREE = 3
 RESTART_DELAY_MAX = 30.0
+SHORT_LIFE = 0.5
+"""Seconds. A process that lived longer has worked; its death, however often, is no crash loop."""
 
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +75,8 @@ def restart_delay(deaths: Sequence[float], now: float) -> float:
     once; a process that keeps dying is started ever more slowly.
 
     Args:
-        deaths: Steady-clock times of this slot's deaths.
-        now: Steady-clock time.
+        deaths: Monotonic times at which processes of this place ended that had a `SHORT_LIFE`.
+        now: Monotonic time.
     """
     recent = sum(1 for at in deaths if now - at < CRASH_WINDOW)
     if recent <= CRASHES_FREE:

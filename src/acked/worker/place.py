@@ -26,7 +26,8 @@ class Place:
         generation: Of the fork server that was told.
         leaving: It was asked to leave, to be replaced.
         finished: It left since there was nothing to do, and is not replaced.
-        deaths: Monotonic times of its crashes.
+        started_at: Monotonic time at which its process was started.
+        deaths: Monotonic times at which processes died that had only just been started.
         start_at: Not before this time is another one started.
         death: Why this worker itself killed it.
         unrecovered: How it died, while what it held is still to be given back.
@@ -43,6 +44,7 @@ class Place:
         self.generation = 0
         self.leaving = False
         self.finished = False
+        self.started_at = 0.0
         self.deaths: list[float] = []
         self.start_at = 0.0
         self.death: Death | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 from acked.broker import Beat, Engine
 from acked.brokers import open_broker
 from acked.errors import BrokerError, ConfigurationError
-from acked.supervision import Death, how_it_died, restart_delay
+from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
 from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer
 from acked.worker.guard import Guard
@@ -128,7 +128,7 @@ class Supervisor:
                 self._introduced(server, hello)
             case wire.Forked(index=index, pid=pid):
                 place = self._places[index]
-                place.pid, place.asked = pid, False
+                place.pid, place.asked, place.started_at = pid, False, time.monotonic()
                 if self._stop_at is not None:
                     place.ask_to_leave()
             case wire.Ended(index=index, status=status):
@@ -270,9 +270,10 @@ class Supervisor:
             place.finished = True
         elif death is None and (not clean or busy):
             # A process that was stopped or recycled is no crash.
-            now = time.monotonic()
-            place.deaths = [*place.deaths[-20:], now]
-            delay = restart_delay(place.deaths, now)
+            now, delay = time.monotonic(), 0.0
+            if now - place.started_at < SHORT_LIFE:
+                place.deaths = [*place.deaths[-20:], now]
+                delay = restart_delay(place.deaths, now)
             place.start_at = now + delay
             log = logger.error if delay else logger.warning
             log("process %s died: %s; restart in %.1f s", place.consumer, how, delay)

@@ -42,6 +42,10 @@ TURN = Path(__file__).with_name("turn.sql").read_text(encoding="utf-8")
 BUSY_PAUSE = (0.0002, 0.002)
 """Shortest and longest pause in seconds between two tries for the write lock."""
 
+FILE_LOOK = 0.1
+"""Seconds between two looks whether the file is still the one at its path: a look takes a third of
+what storing a message takes of the processor."""
+
 WAL_KEPT = 16 * 1024 * 1024
 """Bytes to which the write-ahead log is cut when it starts anew."""
 
@@ -134,10 +138,10 @@ class Session:
         # Held during each operation, so that `Database.close` and a fork in another thread wait.
         self.lock = threading.RLock()
         self._connection: apsw.Connection | None = None
-        self._name = str(database.path)
         self._file = (0, 0)
         self._log = database.path.with_name(f"{database.path.name}-wal")
         self._patience = database.timeout
+        self._next_look = 0.0
         self._give_up = 0.0
         self._operations = 0
         self._next_cut = 0.0
@@ -145,12 +149,13 @@ class Session:
 
     def __enter__(self) -> apsw.Connection:
         self.lock.acquire()
-        connection = self._connection
+        connection, now = self._connection, time.monotonic()
         if (
             connection is None
+            or now >= self._next_look
             or connection.in_transaction  # An exception came between BEGIN and us, from a signal.
-            or self._file != _identity(self._name)
         ):
+            self._next_look = now + FILE_LOOK
             try:
                 connection = self._renew()
             except BaseException as error:
@@ -196,12 +201,14 @@ class Session:
 
     def _renew(self) -> apsw.Connection:
         """A connection that is open, in no transaction, and to the file that is there now."""
-        # What we wrote to a file that was deleted or replaced under us, nobody would ever read.
-        if self._connection is None or self._file != _identity(self._name):
+        connection = self._connection
+        # What is written to a file that was deleted or replaced, nobody will ever read.
+        if connection is None or self._file != _identity(self.database.path):
             self.drop()
             return self._open()
-        self._connection.execute("ROLLBACK")
-        return self._connection
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return connection
 
     def _open(self) -> apsw.Connection:
         path = self.database.path
@@ -211,9 +218,9 @@ class Session:
         with contextlib.suppress(FileExistsError):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(path, flags, 0o600))
-        identity = _identity(self._name)
+        identity = _identity(path)
         connection = apsw.Connection(
-            self._name, flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.database.vfs
+            str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.database.vfs
         )
         self._connection, self._file = connection, identity
         try:
@@ -363,9 +370,9 @@ def fetch(
     return connection.execute(sql, bindings).fetchall()
 
 
-def _identity(name: str) -> tuple[int, int]:
+def _identity(path: Path) -> tuple[int, int]:
     try:
-        about = os.stat(name)  # noqa: PTH116 - for each operation; Path.stat takes longer
+        about = path.stat()
     except FileNotFoundError:
         return (0, 0)
     return (about.st_dev, about.st_ino)

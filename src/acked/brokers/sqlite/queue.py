@@ -100,7 +100,7 @@ class TaskQueue(Store):
         else:
             with self._database.transaction() as connection:
                 insert(connection, SEND, rows, SENT_AT_ONCE)
-        if self._waiting.anyone:
+        if self._waiting.anyone():
             self._announce(messages, now)
 
     def claim(

@@ -102,11 +102,10 @@ class Waiting:
             for slot in self._slots:
                 wakeups.ring(slot)
 
-    @property
     def anyone(self) -> bool:
         """Whether anybody waits at all."""
         wakeups = self._shared()
-        return wakeups is not None and wakeups.anyone
+        return wakeups is not None and wakeups.anyone()
 
     def wake(self, mask: int, count: int = EVERYONE, *, due: float = -math.inf) -> None:
         """Wake up to *count* waiters for queues of *mask* that mean to sleep beyond *due*."""

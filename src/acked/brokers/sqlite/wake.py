@@ -87,7 +87,6 @@ class Wakeups:
         with contextlib.suppress(AttributeError):
             self._sender.close()
 
-    @property
     def anyone(self) -> bool:
         """Whether any slot's owner sleeps."""
         return self._memory.find(ASLEEP, 0, SLOTS) >= 0
