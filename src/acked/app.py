@@ -7,7 +7,18 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    Never,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from acked import eager, signals
 from acked.broker import Engine
@@ -24,6 +35,30 @@ from acked.result import AsyncResult as Result
 from acked.sending import announce, as_celery_tells
 from acked.signature import Signature
 from acked.task import CHUNK, AsyncTask, Task
+
+_GIVE_SETTINGS = "give settings to Acked(...), or later to app.configure(...)"
+_NO_BROADCAST = (
+    "the commands `acked status`, `acked list` and `acked revoke` read and write records"
+)
+
+INSTEAD = {
+    "add_periodic_task": "periodic tasks are not available yet: let cron call delay()",
+    "add_defaults": _GIVE_SETTINGS,
+    "autodiscover_tasks": (
+        "start the worker with the module that imports all your tasks: acked worker scans:app"
+    ),
+    "backend": "results are kept with the tasks: app.AsyncResult(task_id)",
+    "config_from_envvar": _GIVE_SETTINGS,
+    "config_from_object": _GIVE_SETTINGS,
+    "control": _NO_BROADCAST,
+    "finalize": "tasks are ready as soon as they are defined",
+    "main": "app.name is its name",
+    "on_after_configure": "periodic tasks are not available yet: let cron call delay()",
+    "register_task": "use @app.task(base=...) on a function",
+    "Task": "subclass acked.Task and name it in @app.task(base=...)",
+    "worker_main": "start the worker with the command `acked worker`",
+}
+"""What a Celery application has and this one has not, and what to do instead."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,6 +132,12 @@ class Acked:
         if url is not None:
             settings["broker_url"] = url
         self.settings = make_settings(settings)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Never:
+            remedy = f": {INSTEAD[name]}" if name in INSTEAD else ""
+            raise AttributeError(f"an application has no {name!r}{remedy}.", name=name, obj=self)
 
     @property
     def conf(self) -> Settings:

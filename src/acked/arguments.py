@@ -67,6 +67,7 @@ class Arguments:
         most = len(positional) if self._rest is None else 2**31
         self._fits = range(0) if needs_keywords else range(least, most + 1)
         self._rich: dict[str, Any] | None = None
+        self._unresolved: dict[str, str] = {}
         self._unsupported: dict[str, str] = {}
         self._result: Any = None
 
@@ -98,6 +99,16 @@ class Arguments:
             NotSendable: They do not fit the function, would not arrive as they are, or are too
                 large.
         """
+        if not isinstance(args, tuple | list):
+            raise NotSendable(
+                f"cannot send {self.task}: args must be a list or tuple, got {args!r:.300}: "
+                "apply_async((1,)), delay_many([(1,), (2,)])."
+            )
+        if not isinstance(kwargs, Mapping):
+            raise NotSendable(
+                f"cannot send {self.task}: kwargs must be a dict, got {kwargs!r:.300}: "
+                'apply_async((), {"name": 1}).'
+            )
         self.check(args, kwargs)
         if not isinstance(kwargs, dict):
             kwargs = dict(kwargs)  # a signature's are read-only, a type the encoder does not know
@@ -131,6 +142,11 @@ class Arguments:
         remedy = trouble.remedy
         if name in self._unsupported:
             remedy = f"its annotation cannot be read back from JSON ({self._unsupported[name]})"
+        elif (parameter := self._parameter(name)) in self._unresolved:
+            remedy = (
+                f"the annotation {self._unresolved[parameter]!r} of {parameter} could not be "
+                "resolved: import it outside `if TYPE_CHECKING`"
+            )
         elif trouble.annotation:
             # Inside a container the annotation must say so all the way down.
             wanted = trouble.annotation if not trouble.place else f"...{trouble.annotation}..."
@@ -225,7 +241,7 @@ class Arguments:
         """The parameters whose values are converted, and to what. Resolved at first use, when the
         module that defines the task is complete."""
         if self._rich is None:
-            found = hints.resolve(self._function)
+            found, self._unresolved = hints.resolve(self._function)
             result = found.pop("return", None)
             if hints.is_rich(result) and not hints.unsupported(result):
                 self._result = result
@@ -241,10 +257,12 @@ class Arguments:
             self._rich = rich
         return self._rich
 
+    def _parameter(self, name: str) -> str:
+        """The parameter that takes the argument called *name*."""
+        return name if name in self.signature.parameters else self._extra or name
+
     def _annotation(self, name: str) -> Any:
-        if name in self.signature.parameters:
-            return self.rich.get(name)
-        return self.rich.get(self._extra) if self._extra else None
+        return self.rich.get(self._parameter(name))
 
     def _name_at(self, index: int) -> str:
         if index < len(self._names):

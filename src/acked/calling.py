@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from acked.config import check_queue
 from acked.errors import ConfigurationError, NotSendable
 from acked.exact import dump_exact
 from acked.message import MAX_ID_LENGTH
-from acked.options import MAX_DELAY, check_limits, check_priority, check_queue
+from acked.options import MAX_DELAY, check_limits, check_priority
 from acked.outcome import TaskPolicy
 from acked.retry import check_seconds
 

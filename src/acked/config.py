@@ -8,17 +8,51 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import msgspec
 
 from acked.broker import DEFAULT_HEARTBEAT, DEFAULT_LEASE
-from acked.errors import ConfigurationError
+from acked.errors import ConfigurationError, NotSendable
 from acked.message import DEFAULT_QUEUE
 from acked.retry import check_seconds
 
 BROKER_URL_VARIABLE = "ACKED_BROKER_URL"
 MEBIBYTE = 1024 * 1024
+
+
+MAX_QUEUE_LENGTH = 100
+
+_IN_THE_RECORD = "arguments and results are kept with the task"
+_JSON = "messages are JSON"
+_IMPORTS = "start the worker with the module that imports all your tasks: acked worker scans:app"
+_UTC = "times are UTC, and an eta carries its own time zone"
+_BY_OPTION = "an option of the command `acked worker` says it"
+
+MEANINGLESS_SETTINGS = {
+    "accept_content": _JSON,
+    "backend": _IN_THE_RECORD,
+    "beat_schedule": "periodic tasks are not available yet",
+    "broker_connection_retry_on_startup": "the worker keeps trying",
+    "broker_transport_options": "workers have a lease: see the settings lease and heartbeat",
+    "enable_utc": _UTC,
+    "imports": _IMPORTS,
+    "include": _IMPORTS,
+    "result_backend": _IN_THE_RECORD,
+    "result_extended": _IN_THE_RECORD,
+    "result_serializer": _JSON,
+    "task_acks_on_failure_or_timeout": "the retry policy decides what follows a failure",
+    "task_routes": "give each task its queue: @app.task(queue=...)",
+    "task_serializer": _JSON,
+    "task_track_started": "a start is always recorded",
+    "timezone": _UTC,
+    "worker_concurrency": f"{_BY_OPTION}, --concurrency",
+    "worker_max_memory_per_child": f"{_BY_OPTION}, --max-memory-per-child",
+    "worker_max_tasks_per_child": f"{_BY_OPTION}, --max-tasks-per-child",
+    "worker_prefetch_multiplier": "a worker claims as many tasks as will start at once",
+    "worker_soft_shutdown_timeout": f"{_BY_OPTION}, --grace",
+}
+"""Celery's settings that mean nothing here, and why."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +91,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_size: int = MEBIBYTE
     max_result_size: int = MEBIBYTE
 
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Never:
+            remedy = "Give settings to Acked(...), or later to app.configure(...)."
+            raise AttributeError(f"settings have no {name!r}. {remedy}", name=name, obj=self)
+
 
 def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Settings:
     """*base* (or the defaults) with the settings *given*.
@@ -66,6 +106,11 @@ def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Set
     """
     known = Settings.__struct_fields__
     for name in given:
+        if name in MEANINGLESS_SETTINGS:
+            why = MEANINGLESS_SETTINGS[name]
+            raise ConfigurationError(
+                f"the setting {name!r} has no meaning here ({why}). Leave it out."
+            )
         if name not in known:
             raise ConfigurationError(f"unknown setting {name!r}. {did_you_mean(name, known)}")
     plain = msgspec.structs.asdict(base or Settings())
@@ -89,9 +134,28 @@ def _check(settings: Settings) -> None:
     for name in ("result_expires", "failure_expires"):
         if (seconds := getattr(settings, name)) is not None:
             check_seconds(name, seconds, limit=float("inf"))
+    check_queue(settings.task_default_queue, ConfigurationError, name="task_default_queue")
     for name in ("max_message_size", "max_result_size"):
         if getattr(settings, name) < 1:
             raise ConfigurationError(f"{name} must be at least 1 byte.")
+
+
+def check_queue(
+    value: object, refuse: type[ConfigurationError | NotSendable], *, name: str = "queue"
+) -> str:
+    """*value* as the name of a queue; *name* is what the error calls it."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= MAX_QUEUE_LENGTH
+        or not value.isprintable()
+        or " " in value
+        or "," in value
+    ):
+        raise refuse(
+            f"{name} must be a name of 1 to {MAX_QUEUE_LENGTH} printable characters without "
+            f"commas and blanks, got {value!r}. `acked worker -Q` separates queues by commas."
+        )
+    return value
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

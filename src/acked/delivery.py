@@ -117,6 +117,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         losses: Attempts that ended with their worker.
         suspected: Times its process died while it ran beside others, so that nobody knows which
             of them was to blame. It runs alone from then on.
+        runs: Attempts that had started before, whatever became of them.
         queue: Where it was claimed from.
         sent: Wall-clock time it was sent, seconds.
         tag: The broker's own handle, echoed in the settlement.
@@ -132,6 +133,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     losses: int = 0
     suspected: int = 0
+    runs: int = 0
     queue: str = "default"
     sent: float = 0.0
     tag: int = 0

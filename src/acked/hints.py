@@ -33,8 +33,9 @@ _STR_KEYS = (str, Any, object)
 _ALIAS: type | tuple[()] = getattr(typing, "TypeAliasType", ())
 
 
-def resolve(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of *function* that can be resolved, each by itself.
+def resolve(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The annotations of *function* that can be resolved, each by itself, and the text of those
+    that cannot.
 
     A name that exists for type checkers alone (``if TYPE_CHECKING:``) makes its own annotation
     unknown and no other.
@@ -44,17 +45,18 @@ def resolve(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         written = dict(target.__annotations__)
     except (AttributeError, NameError):
-        return {}
+        return {}, {}
     names = getattr(target, "__globals__", {})
     found: dict[str, Any] = {}
+    unresolved: dict[str, str] = {}
     for name, annotation in written.items():
         # One annotation at a time: get_type_hints fails as a whole.
         holder = types.SimpleNamespace(__annotations__={name: annotation})
         try:
             found.update(typing.get_type_hints(holder, globalns=names, include_extras=True))
-        except Exception:  # noqa: S112 - unresolved means not converted, which needs no report
-            continue
-    return found
+        except Exception:  # unresolved means not converted, which needs no report by itself
+            unresolved[name] = annotation if isinstance(annotation, str) else text(annotation)
+    return found, unresolved
 
 
 def is_rich(annotation: Any) -> bool:

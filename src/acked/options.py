@@ -8,13 +8,12 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from acked.config import Settings, did_you_mean
+from acked.config import Settings, check_queue, did_you_mean
 from acked.errors import ConfigurationError, NotSendable, TimeLimitExceeded
 from acked.message import PRIORITIES, Message
 from acked.outcome import MAX_LOSSES, TaskPolicy
 from acked.retry import DEFAULT_JITTER, RetryPolicy, backoff_factor, check_seconds, jitter_share
 
-MAX_QUEUE_LENGTH = 100
 MAX_DELAY = 100 * 365 * 24 * 3600.0
 """Longest `countdown` and `expires` in seconds: a hundred years."""
 
@@ -107,6 +106,22 @@ OPTION_NAMES = frozenset(TaskOptions.__struct_fields__) - {"retry_countdown"} | 
 }
 """What ``@app.task`` and the class attributes of a task's base may be called."""
 
+MEANINGLESS_OPTIONS = {
+    "acks_on_failure_or_timeout": "the retry policy decides what follows a failure",
+    "backend": "results are kept with the task",
+    "compression": "messages are not compressed",
+    "pydantic": "annotations say what arguments become",
+    "resultrepr_maxsize": "the command `acked show` cuts what it shows",
+    "send_events": "the records tell, without events",
+    "serializer": "messages are JSON",
+    "shared": "a task belongs to one application",
+    "store_errors_even_if_ignored": "a failure is always recorded",
+    "store_eager_result": "an eager result is held by what `delay` returns",
+    "trail": "children carry the parent_id",
+    "typing": "a call is always checked against the function's parameters",
+}
+"""Celery's options that mean nothing here, and why."""
+
 
 def task_options(name: str, given: Mapping[str, Any], settings: Settings) -> TaskOptions:
     """The options of task *name*, checked.
@@ -125,8 +140,13 @@ def task_options(name: str, given: Mapping[str, Any], settings: Settings) -> Tas
     options.update(given)
     where = f"task {name}: "
     for option in options:
+        if option in MEANINGLESS_OPTIONS:
+            raise ConfigurationError(
+                f"{where}the option {option!r} has no meaning here "
+                f"({MEANINGLESS_OPTIONS[option]}). Leave it out."
+            )
         if option not in OPTION_NAMES:
-            near = did_you_mean(option, OPTION_NAMES | {"name", "bind", "base"})
+            near = did_you_mean(option, OPTION_NAMES - {"rate_limit"} | {"name", "bind", "base"})
             raise ConfigurationError(f"{where}unknown option {option!r}. {near}")
     if options.pop("rate_limit", None) is not None:
         raise ConfigurationError(
@@ -192,8 +212,8 @@ def _seconds_or_none(option: str, value: object) -> float | None:
 
 def _check(options: TaskOptions) -> None:
     for name in ("acks_late", "reject_on_worker_lost", "ignore_result"):
-        if not isinstance(getattr(options, name), bool):
-            raise ConfigurationError(f"{name} must be True or False.")
+        if not isinstance(value := getattr(options, name), bool):
+            raise ConfigurationError(f"{name} must be True or False, got {value!r}.")
     for name, least in (("max_retries", 0), ("max_losses", 1)):
         number = getattr(options, name)
         if number is None and name == "max_retries":
@@ -224,19 +244,6 @@ def check_limits(
             f"soft_time_limit={soft:g} must be shorter than time_limit={hard:g}: the soft limit "
             "is the warning before the hard one."
         )
-
-
-def check_queue(value: object, refuse: type[ConfigurationError | NotSendable]) -> str:
-    """*value* as the name of a queue."""
-    if (
-        not isinstance(value, str)
-        or not 0 < len(value) <= MAX_QUEUE_LENGTH
-        or not value.isprintable()
-    ):
-        raise refuse(
-            f"queue must be a name of 1 to {MAX_QUEUE_LENGTH} printable characters, got {value!r}."
-        )
-    return value
 
 
 def check_priority(value: object, refuse: type[ConfigurationError | NotSendable]) -> int:

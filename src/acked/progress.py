@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 INTERVAL = 0.1
@@ -50,3 +53,17 @@ def _number(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     return None
+
+
+def amount(name: str, value: object) -> float:
+    """*value* as a number of things.
+
+    Raises:
+        TypeError, ValueError: It is none; the text names it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | Fraction):
+        raise TypeError(f"progress: {name} must be a number, got {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"progress: {name} must be a finite number, got {value!r}")
+    return number

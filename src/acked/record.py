@@ -81,7 +81,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         body: The message.
         state: Where it stands.
         due: When it may start; the moment it was sent unless it was delayed.
-        attempt, retries, losses, suspected: Counted as `Delivery` says.
+        attempt, retries, losses, suspected, runs: Counted as `Delivery` says.
         token: Of the latest claim; 0 before the first.
         consumer: Who holds it, or held it last.
         claimed: When it was last claimed.
@@ -106,6 +106,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     losses: int = 0
     suspected: int = 0
+    runs: int = 0
     token: int = 0
     consumer: str = ""
     claimed: float | None = None
@@ -194,6 +195,7 @@ def settle(record: Record, settlement: Settlement) -> Record:
         # Alone this time, so it was to blame the times before as well.
         losses=record.losses + (1 + record.suspected if settlement.loss else 0),
         suspected=0 if settlement.loss else record.suspected + settlement.suspect,
+        runs=record.runs + (settlement.started is not None),
         finished=settlement.at if final else None,
         result=settlement.result,
         failure=None if event is Event.SUCCEED else settlement.failure or record.failure,
@@ -261,6 +263,7 @@ def as_delivery(record: Record, *, seized_from: Record | None = None) -> Deliver
         retries=record.retries,
         losses=record.losses,
         suspected=record.suspected,
+        runs=record.runs,
         queue=record.queue,
         sent=record.sent,
         tag=record.tag,

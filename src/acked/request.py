@@ -154,7 +154,7 @@ class Request:
             "exchange": "",
             "routing_key": self.message.queue if self.message else None,
             "priority": self.message.priority if self.message else None,
-            "redelivered": self.attempt - 1 > self.retries,
+            "redelivered": self.delivery is not None and self.delivery.runs > self.retries,
         }
 
     # -- under which rules -------------------------------------------------------------------------

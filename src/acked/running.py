@@ -22,7 +22,7 @@ from acked.errors import LeaseLost, MaxRetriesExceededError, NotSendable, Retry
 from acked.failure import failure_of
 from acked.options import TaskOptions
 from acked.outcome import RetryAsked
-from acked.progress import counts_in
+from acked.progress import amount, counts_in
 from acked.record import Progress
 from acked.request import DIRECT, Request, current
 from acked.retry import RetryPolicy, retry_after
@@ -149,23 +149,27 @@ class RunningTask:
 
     # -- progress ----------------------------------------------------------------------------------
 
-    def progress(self, done: float, total: float = 0, message: str = "") -> None:
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far this run is: ``self.progress(3, 10, "resizing")``.
 
         Cheap enough for every step: it is written from another thread, ten times a second at
         most, and the latest one wins. It never fails for the broker.
 
         Args:
-            done, total: In whatever is counted; a total of 0 is unknown.
+            done, total: In whatever is counted; a total of None or 0 is unknown.
             message: What it is doing.
+
+        Raises:
+            TypeError, ValueError: One of them is no number.
         """
+        how_far = amount("done", done), 0.0 if total is None else amount("total", total)
         request = self.request
         if request.message is None:
             return
         before = request.progress or _NOTHING
         said = Progress(
-            done=done, total=total, message=message, meta=before.meta, state=before.state,
-            at=time.time(),
+            done=how_far[0], total=how_far[1], message=str(message), meta=before.meta,
+            state=before.state, at=time.time(),
         )  # fmt: skip
         request.report(said)
 

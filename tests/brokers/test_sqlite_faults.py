@@ -286,6 +286,18 @@ def test_the_log_stays_short_while_several_threads_write_without_a_pause(
     writer.close()
 
 
+def test_the_disk_gets_back_what_purged_tasks_took(broker: SQLiteBroker, path: Path) -> None:
+    large = msgspec.Raw(msgspec.json.encode(["x" * 100_000]))
+    broker.send([msgspec.structs.replace(message(f"t{n}"), args=large) for n in range(200)])
+    broker.send([message("kept", queue="mail")])
+
+    assert broker.purge("default") == 200
+
+    assert broker.get("kept") is not None
+    broker.close()
+    assert path.stat().st_size < 8 * 1024 * 1024
+
+
 def plant(path: Path, sql: str, *bindings: apsw.SQLiteValue) -> None:
     """Write past the broker, as another program would."""
     other = apsw.Connection(str(path))

@@ -14,6 +14,9 @@ from typing import Any
 from acked.broker import Records
 from acked.delivery import Event, State
 
+RETURNING = 0.005
+"""Seconds between the last line of a task and its settlement in the journal, at the very most."""
+
 FINAL_EVENTS = {Event.SUCCEED, Event.FAIL, Event.REVOKE}
 
 
@@ -93,7 +96,7 @@ def _check_task(
         if died is None:
             bad.append(f"unexcused duplicate: {task} ran again and pid {run['pid']} was not killed")
             continue
-        if run["to"] is not None:
+        if ended_before(run, died):
             bad.append(f"finished and run again: {task} had ended in pid {run['pid']}")
         verdict.duplicates += 1
         verdict.recovered_after.append(after["from"] - died)
@@ -103,8 +106,17 @@ def _check_task(
     settled = [a for a in attempts if a.event in FINAL_EVENTS]
     if len(settled) != 1:
         bad.append(f"settled {len(settled)} times: {task}")
-    lost = sum(run["to"] is None for run in runs)
+    lost = sum(not ended_before(run, killed.get(run["pid"])) for run in runs)
     if record.losses > lost:
         bad.append(f"misjudged: {task} has {record.losses} losses, {lost} of its runs were cut off")
     if not poison and record.retries:
         bad.append(f"misjudged: {task} was charged {record.retries} retries")
+
+
+def ended_before(run: dict[str, Any], died: float | None) -> bool:
+    """Whether the run had ended when its process was killed.
+
+    The task writes its end down before it returns: killed in between, it was cut off, and nobody
+    but the task could know that it had nothing more to do.
+    """
+    return run["to"] is not None and (died is None or died - run["to"] > RETURNING)

@@ -459,3 +459,16 @@ async def cleans_up_slowly(self: Task[..., None]) -> None:
     finally:
         await asyncio.sleep(0.5)
         note("end", task=self.request.id)
+
+
+@app.task(bind=True)
+def reports(self: Task[..., str], total: Any) -> str:
+    self.progress(1, total)
+    return "reported"
+
+
+@app.task(bind=True)
+def tells_redelivered(self: Task[..., bool], seconds: float) -> bool:
+    note("start", task=self.request.id)
+    time.sleep(seconds)
+    return bool(self.request.delivery_info["redelivered"])

@@ -8,6 +8,7 @@ import time
 
 import apsw
 
+from acked.broker import Filter
 from acked.delivery import State
 from tests.harness.workers import alive, until
 from tests.worker.conftest import Shop
@@ -219,3 +220,31 @@ def test_a_reload_that_cannot_be_imported_goes_on_with_the_old_code(shop: Shop) 
     until(lambda: "cannot load" in worker.output(), what="the reload fails")
     assert shop.tasks.noop.delay(4).get(timeout=10) == 4
     assert worker.process.poll() is None
+
+
+def test_progress_that_is_no_number_fails_the_task_and_hides_nothing(shop: Shop) -> None:
+    shop.work(processes=1)
+    fine = shop.tasks.reports.delay(None)
+    assert fine.get(timeout=10) == "reported"
+    bad = shop.tasks.reports.delay("a")
+    (record,) = shop.finish(bad.id)
+    assert "total must be a number, got 'a'" in record.reason
+    assert len(shop.app.records.search(Filter())) == 2
+
+
+def test_a_run_after_a_graceful_stop_knows_that_it_is_not_the_first(shop: Shop) -> None:
+    worker = shop.work("--grace", "0.1", processes=1)
+    result = shop.tasks.tells_redelivered.delay(1.5)
+    shop.started(result.id)
+    worker.stop()
+    shop.work(processes=1)
+    assert result.get(timeout=10) is True
+    first = shop.tasks.tells_redelivered.delay(0.0)
+    assert first.get(timeout=10) is False
+
+
+def test_a_worker_on_a_broker_of_one_process_says_why_it_cannot_run(shop: Shop) -> None:
+    shop.environment["SHOP_URL"] = "memory://"
+    worker = shop.work(wait=False)
+    assert worker.process.wait(20) == 1
+    assert "a worker cannot use memory://" in worker.output()

@@ -12,6 +12,18 @@ from acked.errors import ConfigurationError
 
 FORMS = "sqlite:////absolute/path.db, sqlite:///relative/path.db, memory://"
 
+NOT_YET = {
+    "redis": "Redis",
+    "rediss": "Redis",
+    "sentinel": "Redis",
+    "postgres": "PostgreSQL",
+    "postgresql": "PostgreSQL",
+    "amqp": "RabbitMQ",
+    "amqps": "RabbitMQ",
+    "pyamqp": "RabbitMQ",
+}
+"""What URLs of Celery's brokers begin with, and the broker."""
+
 
 def open_broker(
     url: str, *, clock: Clock | None = None, timeout: float = DEFAULT_TIMEOUT
@@ -39,4 +51,11 @@ def open_broker(
         if path == ":memory:":
             raise ConfigurationError(f"broker URL {url!r}: for tasks in memory say memory://")
         return SQLiteBroker(path, clock=clock, timeout=timeout)
-    raise ConfigurationError(f"broker URL {url!r} has an unknown form. Known are {FORMS}.")
+    # The scheme alone: the URL of a server carries a password.
+    if (server := NOT_YET.get(parts.scheme.partition("+")[0])) is not None:
+        raise ConfigurationError(
+            f"broker URL {parts.scheme}://...: {server} is not available in this version. "
+            f"Leave broker= out for a SQLite file in the project, or name one of {FORMS}."
+        )
+    named = f"{parts.scheme}://..." if parts.netloc else repr(url)
+    raise ConfigurationError(f"broker URL {named} has an unknown form. Known are {FORMS}.")

@@ -86,7 +86,7 @@ class Supervisor:
             while not self._finished():
                 self._wait(wake_read)
                 self._handle_signals()
-                if self._hello is not None:
+                if self._hello is not None and self._failure is None:
                     self._keep()
         finally:
             self._end()

@@ -198,6 +198,11 @@ class Session:
             self.lock.release()
         if isinstance(error, apsw.Error):
             raise self._meaning(error) from error
+        if isinstance(error, OSError):
+            raise BrokerError(
+                f"{self.database.path} cannot be opened: {error.strerror}. Its directory must let "
+                "this process read and write there."
+            ) from error
 
     def _renew(self) -> apsw.Connection:
         """A connection that is open, in no transaction, and to the file that is there now."""
@@ -351,6 +356,7 @@ def _create(connection: apsw.Connection, path: Path) -> None:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if _is_ours(connection, path):
             return
+        connection.pragma("auto_vacuum", "INCREMENTAL")
         connection.pragma("journal_mode", "WAL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(SCHEMA)
@@ -383,10 +389,12 @@ def _identity(path: Path) -> tuple[int, int]:
 # this process has none open while it forks.
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking = threading.Lock()
 _frozen: list[tuple[Database, list[threading.RLock]]] = []
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     _frozen.extend((database, database.freeze()) for database in list(_databases))
 
 
@@ -394,6 +402,7 @@ def _after_fork() -> None:
     while _frozen:
         database, locks = _frozen.pop()
         database.thaw(locks)
+    _forking.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

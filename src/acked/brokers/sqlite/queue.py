@@ -34,6 +34,8 @@ INSERT INTO task (id, name, queue, priority, state, due, sent, body) VALUES {row
 ON CONFLICT (id) DO NOTHING
 """
 
+SEND_ONE = SEND.format(rows="(?, ?, ?, ?, ?, ?, ?, ?)")
+
 RENEW = """
 INSERT INTO worker (worker, boot, lease_until, beat) VALUES (?, ?, ?, ?)
 ON CONFLICT (worker) DO UPDATE
@@ -53,7 +55,7 @@ WHERE state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?) AND
 """
 
 HELD = """
-SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, queue, sent, seq, body,
+SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, runs, queue, sent, seq, body,
        consumer, claimed
 FROM task INDEXED BY running WHERE {which} ORDER BY +seq
 """
@@ -93,7 +95,10 @@ class TaskQueue(Store):
     def send(self, messages: Sequence[Message]) -> None:
         now = self._clock.now()
         rows = [_row(message, now) for message in messages]
-        if len(rows) <= SENT_AT_ONCE:
+        if len(rows) == 1:
+            with self._database.session() as connection:
+                connection.execute(SEND_ONE, rows[0])
+        elif len(rows) <= SENT_AT_ONCE:
             # What fits into one statement needs no transaction around it.
             with self._database.session() as connection:
                 insert(connection, SEND, rows, SENT_AT_ONCE)
@@ -246,13 +251,13 @@ def _row(message: Message, now: float) -> Row:
 
 def _seized(row: Sequence[Any], base: int) -> Delivery:
     (
-        task_id, token, attempt, retries, losses, suspected, queue, sent, tag, body, consumer,
+        task_id, token, attempt, retries, losses, suspected, runs, queue, sent, tag, body, consumer,
         claimed,
     ) = row  # fmt: skip
     return Delivery(
         id=readable(task_id), body=body, token=base + tag, attempt=attempt, retries=retries,
-        losses=losses, suspected=suspected, queue=queue, sent=sent, tag=tag, consumer=consumer,
-        seized_token=token, claimed=claimed,
+        losses=losses, suspected=suspected, runs=runs, queue=queue, sent=sent, tag=tag,
+        consumer=consumer, seized_token=token, claimed=claimed,
     )  # fmt: skip
 
 

@@ -21,13 +21,16 @@ from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Recor
 DELETED_AT_ONCE = 1000
 """Records that one transaction deletes, so that others wait for it for milliseconds only."""
 
+SHRUNK_AT_ONCE = 1000
+"""Pages that one transaction takes off the end of the file."""
+
 LOOK_AGAIN = (0.0005, 0.02)
 """Shortest and longest pause in seconds between two looks for a change."""
 
 RECORD = """
 SELECT CAST(id AS BLOB), body, CAST(name AS BLOB), CAST(queue AS BLOB), priority, sent, state, due,
-       attempt, retries, losses, suspected, token, consumer, claimed, finished, result, failure,
-       reason, revoke, progress, seq
+       attempt, retries, losses, suspected, runs, token, consumer, claimed, finished, result,
+       failure, reason, revoke, progress, seq
 FROM task LEFT JOIN note ON note.task = task.seq
 """
 
@@ -260,23 +263,44 @@ class TaskRecords(Store):
             count += deleted
             if deleted < part:
                 break
+        self._shrink()
         return count
+
+    def _shrink(self) -> None:
+        """Give disk space back when most of the file is empty; the rest is soon used again."""
+        with self._database.session() as connection:
+            free, pages = connection.pragma("freelist_count"), connection.pragma("page_count")
+        if free <= max(pages // 2, SHRUNK_AT_ONCE):
+            return
+        for _ in range(free // SHRUNK_AT_ONCE):
+            with self._database.session() as connection:
+                fetch(connection, f"PRAGMA incremental_vacuum({SHRUNK_AT_ONCE})")
 
 
 def _record(row: tuple[Any, ...]) -> Record:
     (
         task_id, body, name, queue, priority, sent, state, due, attempt, retries, losses,
-        suspected, token, consumer, claimed, finished, result, failure, reason, revoke, progress,
-        tag,
+        suspected, runs, token, consumer, claimed, finished, result, failure, reason, revoke,
+        progress, tag,
     ) = row  # fmt: skip
     return Record(
         id=readable(task_id), body=body, task=readable(name), queue=readable(queue),
         priority=priority, sent=sent, state=State(state), due=due, attempt=attempt,
-        retries=retries, losses=losses, suspected=suspected, token=token, consumer=consumer,
-        claimed=claimed, finished=finished, result=result, failure=_failure(failure),
-        reason=reason, revoke=revoke,
-        progress=None if progress is None else _progress_decoder.decode(progress), tag=tag,
+        retries=retries, losses=losses, suspected=suspected, runs=runs, token=token,
+        consumer=consumer, claimed=claimed, finished=finished, result=result,
+        failure=_failure(failure), reason=reason, revoke=revoke, progress=_progress(progress),
+        tag=tag,
     )  # fmt: skip
+
+
+def _progress(text: str | None) -> Progress | None:
+    """What a task said of itself; one that cannot be read must not hide the rest of its record."""
+    if text is None:
+        return None
+    try:
+        return _progress_decoder.decode(text)
+    except msgspec.MsgspecError:
+        return Progress(message="(its progress cannot be read)")
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:

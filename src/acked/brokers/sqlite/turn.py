@@ -22,7 +22,7 @@ TURN = "INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 TAKEN = """
 SELECT CAST(json_group_array(json_array(
-           id, token, attempt, retries, losses, suspected, queue, sent, seq, length(body)
+           id, token, attempt, retries, losses, suspected, runs, queue, sent, seq, length(body)
        )) AS BLOB),
        CAST(group_concat(CAST(body AS TEXT), '') AS BLOB)
 FROM (SELECT * FROM taken ORDER BY number)
@@ -30,7 +30,7 @@ FROM (SELECT * FROM taken ORDER BY number)
 """Everything in one row: each row that is handed out waits for the interpreter."""
 
 TAKEN_ONE_BY_ONE = """
-SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, queue, sent, seq, body
+SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, runs, queue, sent, seq, body
 FROM taken ORDER BY number
 """
 
@@ -41,7 +41,7 @@ _AFTER = {
 
 _encoder = msgspec.json.Encoder()
 _taken_decoder = msgspec.json.Decoder(
-    list[tuple[str, int, int, int, int, int, str, float, int, int]]
+    list[tuple[str, int, int, int, int, int, int, str, float, int, int]]
 )
 
 
@@ -70,23 +70,21 @@ def taken(connection: apsw.Connection, consumer: str, now: float) -> list[Delive
         # A gigabyte of arguments, or an id that is no text, from another program. They are ours
         # by now, so they must be handed out.
         raw = fetch(connection, TAKEN_ONE_BY_ONE)
-        rows, bodies = [(readable(row[0]), *row[1:9], 0) for row in raw], [row[9] for row in raw]
+        rows, bodies = [(readable(row[0]), *row[1:10], 0) for row in raw], [row[10] for row in raw]
     return [
         Delivery(
             id=task_id, body=body, token=token, attempt=attempt, retries=retries, losses=losses,
-            suspected=suspected, queue=queue, sent=sent, tag=tag, consumer=consumer, claimed=now,
+            suspected=suspected, runs=runs, queue=queue, sent=sent, tag=tag, consumer=consumer,
+            claimed=now,
         )
-        for (task_id, token, attempt, retries, losses, suspected, queue, sent, tag, _), body in zip(
-            rows, bodies, strict=True
-        )
+        for (
+            task_id, token, attempt, retries, losses, suspected, runs, queue, sent, tag, _,
+        ), body in zip(rows, bodies, strict=True)
     ]  # fmt: skip
 
 
 def insert(connection: apsw.Connection, statement: str, rows: Sequence[Row], at_once: int) -> None:
     """Run *statement*, an INSERT with ``{rows}`` in it, for up to *at_once* rows at a time."""
-    if len(rows) == 1:
-        connection.execute(_with_rows(statement, 1, len(rows[0])), rows[0])
-        return
     for start in range(0, len(rows), at_once):
         part = rows[start : start + at_once]
         sql = _with_rows(statement, len(part), len(part[0]))

@@ -13,8 +13,8 @@ CREATE TEMP TABLE settling (
 -- Out: which of them were refused (by rowid), and the deliveries, in order.
 CREATE TEMP TABLE refused (number);
 CREATE TEMP TABLE taken (
-    number INTEGER PRIMARY KEY, seq, token, id, attempt, retries, losses, suspected, queue, sent,
-    body
+    number INTEGER PRIMARY KEY, seq, token, id, attempt, retries, losses, suspected, runs, queue,
+    sent, body
 );
 
 CREATE TEMP VIEW turn (consumer, worker, boot, lease_until, queues, wanted, now, token) AS
@@ -94,10 +94,10 @@ BEGIN
     );
 
     INSERT INTO taken (
-        seq, token, id, attempt, retries, losses, suspected, queue, sent, body
+        seq, token, id, attempt, retries, losses, suspected, runs, queue, sent, body
     )
     SELECT
-        seq, new.token + seq, id, attempt + 1, retries, losses, suspected, queue, sent, body
+        seq, new.token + seq, id, attempt + 1, retries, losses, suspected, runs, queue, sent, body
     FROM task
     WHERE state = 'QUEUED' AND queue = new.queue
     ORDER BY priority DESC, due, seq
