@@ -43,17 +43,13 @@ _NO_BROADCAST = (
 
 INSTEAD = {
     "add_periodic_task": "periodic tasks are not available yet: let cron call delay()",
-    "add_defaults": _GIVE_SETTINGS,
     "autodiscover_tasks": (
         "start the worker with the module that imports all your tasks: acked worker scans:app"
     ),
     "backend": "results are kept with the tasks: app.AsyncResult(task_id)",
-    "config_from_envvar": _GIVE_SETTINGS,
     "config_from_object": _GIVE_SETTINGS,
     "control": _NO_BROADCAST,
-    "finalize": "tasks are ready as soon as they are defined",
     "main": "app.name is its name",
-    "on_after_configure": "periodic tasks are not available yet: let cron call delay()",
     "register_task": "use @app.task(base=...) on a function",
     "Task": "subclass acked.Task and name it in @app.task(base=...)",
     "worker_main": "start the worker with the command `acked worker`",

@@ -104,7 +104,8 @@ class Arguments:
                 f"cannot send {self.task}: args must be a list or tuple, got {args!r:.300}: "
                 "apply_async((1,)), delay_many([(1,), (2,)])."
             )
-        if not isinstance(kwargs, Mapping):
+        # Callers need not be checked by a type checker.
+        if not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise NotSendable(
                 f"cannot send {self.task}: kwargs must be a dict, got {kwargs!r:.300}: "
                 'apply_async((), {"name": 1}).'

@@ -328,17 +328,22 @@ def log_end(name: str, held: Delivery, settlement: Settlement, *, expected: bool
     if event is Event.SUCCEED:
         took = settlement.at - (settlement.started or settlement.at)
         logger.log(level, "succeeded in %.3f s", took, extra=extra)
-    elif event is Event.RETRY:
-        wait = max(0.0, (settlement.not_before or settlement.at) - settlement.at)
-        logger.log(
-            level, "attempt %d: %s; again in %.1f s", held.attempt, reason, wait, extra=extra
-        )
     elif event is Event.FAIL:
         if settlement.failure is not None and not expected:
             extra["acked_traceback"] = settlement.failure.traceback
         logger.log(level, "attempt %d failed: %s", held.attempt, reason, extra=extra)
+    elif event is Event.REVOKE:
+        logger.log(level, "attempt %d ended, revoked: %s", held.attempt, reason, extra=extra)
     else:
-        logger.log(level, "attempt %d, %s: %s", held.attempt, event.value, reason, extra=extra)
+        logger.log(
+            level, "attempt %d: %s; %s", held.attempt, reason, _again(settlement), extra=extra
+        )
+
+
+def _again(settlement: Settlement) -> str:
+    if settlement.not_before is None:
+        return "it runs again at once"
+    return f"again in {max(0.0, settlement.not_before - settlement.at):.1f} s"
 
 
 def _level(settlement: Settlement, expected: bool) -> int:

@@ -75,7 +75,8 @@ def restart_delay(deaths: Sequence[float], now: float) -> float:
     once; a process that keeps dying is started ever more slowly.
 
     Args:
-        deaths: Monotonic times at which processes of this place ended that had a `SHORT_LIFE`.
+        deaths: Monotonic times at which processes of this place ended that had a `SHORT_LIFE` and
+            ran no task: it is not a task that kills them.
         now: Monotonic time.
     """
     recent = sum(1 for at in deaths if now - at < CRASH_WINDOW)

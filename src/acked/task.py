@@ -176,7 +176,7 @@ class Task(RunningTask, Generic[P, R]):
             NotSendable: As `delay`; or an option is not known or cannot work.
             BrokerError: It could not be stored; nothing was.
         """
-        return self._send(args or (), kwargs or {}, options)
+        return self._send(() if args is None else args, {} if kwargs is None else kwargs, options)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """`delay` for coroutines: many that send at once share one durable write."""
@@ -189,7 +189,9 @@ class Task(RunningTask, Generic[P, R]):
         **options: Any,
     ) -> Result[R]:
         """`apply_async` for coroutines."""
-        return await self._asend(args or (), kwargs or {}, options)
+        return await self._asend(
+            () if args is None else args, {} if kwargs is None else kwargs, options
+        )
 
     def delay_many(self, calls: Iterable[Sequence[Any]], **options: Any) -> list[Result[R]]:
         """Send many calls: ``resize.delay_many([(1,), (2,)])``. Celery's ``group(...)()``, without
@@ -242,7 +244,10 @@ class Task(RunningTask, Generic[P, R]):
         Returns:
             An `EagerResult`.
         """
-        result = self.app.run_eagerly(self, self.message(args or (), kwargs or {}, options))
+        result = self.app.run_eagerly(
+            self,
+            self.message(() if args is None else args, {} if kwargs is None else kwargs, options),
+        )
         if throw:
             result.get(disable_sync_subtasks=False)
         return result

@@ -149,6 +149,12 @@ def test_settings_have_celerys_names_where_it_has_them() -> None:
         ({"lease": 3.0}, "at most half of lease=3"),
         ({"result_expires": -1}, "result_expires must be"),
         ({"max_message_size": 0}, "at least 1 byte"),
+        ({"task_default_queue": "mails,slow"}, "task_default_queue must be a name"),
+        ({"backend": "redis://"}, "'backend' has no meaning here (arguments and results are kept"),
+        ({"result_backend": "rpc://"}, "kept with the task). Leave it out."),
+        ({"timezone": "Europe/Berlin"}, "'timezone' has no meaning here (times are UTC"),
+        ({"include": ["scans"]}, "imports all your tasks: acked worker scans:app"),
+        ({"worker_concurrency": 4}, "`acked worker` says it, --concurrency"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], said: str) -> None:
@@ -166,6 +172,48 @@ def test_settings_can_be_changed_but_not_the_broker() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting"):
         app.configure(nonsense=1)
     assert isinstance(app.settings, Settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("redis://:hunter2@localhost", "Redis"),
+        ("rediss://:hunter2@localhost", "Redis"),
+        ("postgresql+psycopg://shop:hunter2@localhost/shop", "PostgreSQL"),
+        ("amqp://guest:hunter2@localhost//", "RabbitMQ"),
+    ],
+)
+def test_a_broker_that_is_not_there_yet_is_named_without_its_password(
+    url: str, server: str
+) -> None:
+    app = Acked("shop", broker=url)
+    with pytest.raises(ConfigurationError) as refused:
+        _ = app.broker
+    assert f"{server} is not available in this version. Leave broker= out" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("config_from_object", "give settings to Acked(...), or later to app.configure(...)"),
+        ("autodiscover_tasks", "acked worker scans:app"),
+        ("control", "acked status"),
+        ("nonsense", "an application has no 'nonsense'."),
+    ],
+)
+def test_what_an_application_of_celery_has_besides_says_what_to_do_instead(
+    app: Acked, name: str, said: str
+) -> None:
+    with pytest.raises(AttributeError) as missing:
+        getattr(app, name)
+    assert said in str(missing.value)
+    assert not hasattr(app, name)
+
+
+def test_updating_the_settings_in_place_says_what_to_do_instead(app: Acked) -> None:
+    with pytest.raises(AttributeError, match=r"no 'update'.*app\.configure"):
+        app.conf.update(lease=20.0)  # type: ignore[attr-defined]  # wrong on purpose
 
 
 # -- what tasks are called -------------------------------------------------------------------------

@@ -212,6 +212,18 @@ def test_an_unresolvable_annotation_does_not_spoil_the_others(app: Acked) -> Non
     assert got == [({"a": 1}, NOON, (date(2026, 1, 1),), {"price": Decimal("9.99")})]
 
 
+def test_a_value_whose_annotation_cannot_be_resolved_says_so(app: Acked) -> None:
+    @app.task(name="t")
+    def task(day: Unknown, **more: Unknown) -> None: ...
+
+    for args, kwargs in [((NOON,), {}), ((1,), {"to": NOON})]:
+        with pytest.raises(NotSendable) as refused:
+            task.apply_async(args, kwargs)
+        assert "the annotation 'Unknown' of " in str(refused.value)
+        assert "import it outside `if TYPE_CHECKING`" in str(refused.value)
+        assert "annotate the parameter" not in str(refused.value)
+
+
 def test_annotations_are_read_at_the_first_call_and_not_at_the_definition(app: Acked) -> None:
     @app.task
     def take(value: Later) -> str:

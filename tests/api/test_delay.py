@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -55,6 +56,27 @@ def test_delay_raises_when_the_broker_is_away_and_nothing_is_stored() -> None:
 
     with pytest.raises(BrokerUnavailable):
         scan.delay()
+
+
+def test_arguments_that_are_no_list_are_refused(app: Acked, scan: Any) -> None:
+    wrong: list[tuple[Callable[[], Any], str]] = [
+        (lambda: scan.apply_async(1), "args must be a list or tuple, got 1"),
+        (lambda: scan.apply_async("ab"), "args must be a list or tuple, got 'ab'"),
+        (lambda: scan.apply_async({"url": "a"}), "args must be a list or tuple, got {'url'"),
+        (lambda: scan.apply_async(("a",), [3]), "kwargs must be a dict, got [3]"),
+        (lambda: scan.delay_many(["ab", "cd"]), "got 'ab': apply_async((1,)), delay_many([(1,)"),
+        (lambda: scan.delay_many([1, 2]), "args must be a list or tuple, got 1"),
+    ]
+    for call, said in wrong:
+        with pytest.raises(NotSendable, match=r"^cannot send scan: ") as refused:
+            call()
+        assert said in str(refused.value)
+    assert app.broker.counts() == []
+
+
+def test_a_queue_name_that_the_worker_would_split_is_refused(scan: Any) -> None:
+    with pytest.raises(NotSendable, match="without commas and blanks, got 'a,b'"):
+        scan.apply_async(("a",), queue="a,b")
 
 
 def test_countdown_schedules_from_now(app: Acked, scan: Any, clock: ManualClock) -> None:

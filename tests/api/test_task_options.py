@@ -88,7 +88,11 @@ def test_track_started_is_taken_and_starts_are_always_tracked(app: Acked) -> Non
         ({"max_retries": True}, "max_retries must be a number from 0"),
         ({"max_losses": 0}, "max_losses must be a number from 1"),
         ({"max_losses": None}, "max_losses must be a number from 1"),
-        ({"acks_late": None}, "acks_late must be True or False"),
+        ({"acks_late": None}, "acks_late must be True or False, got None"),
+        ({"acks_late": 1}, "acks_late must be True or False, got 1"),
+        ({"serializer": "json"}, "'serializer' has no meaning here (messages are JSON). Leave it"),
+        ({"typing": False}, "'typing' has no meaning here (a call is always checked"),
+        ({"acks_on_failure_or_timeout": True}, "(the retry policy decides what follows"),
         ({"autoretry_for": (1,)}, "autoretry_for must be exception classes"),
         ({"throws": "ValueError"}, "throws must be exception classes"),
         ({"retry_backoff": 700}, "longer than retry_backoff_max=600"),
@@ -98,6 +102,8 @@ def test_track_started_is_taken_and_starts_are_always_tracked(app: Acked) -> Non
         ({"max_retries": 2, "retry_kwargs": {"max_retries": 3}}, "contradict each other"),
         ({"retry_for_result": 5}, "must be a function"),
         ({"queue": ""}, "queue must be a name"),
+        ({"queue": "mails,slow"}, "without commas and blanks, got 'mails,slow'"),
+        ({"queue": "slow mails"}, "without commas and blanks, got 'slow mails'"),
         ({"priority": 1000}, "priority must be"),
         ({"expires": -5}, "expires must be"),
         ({"default_retry_delay": None}, "default_retry_delay must be a number"),
@@ -110,6 +116,14 @@ def test_an_option_that_cannot_work_is_refused_where_it_is_written(
         made(app, **options)
     assert said in str(refused.value)
     assert app.tasks == {}
+
+
+def test_the_options_an_error_lists_are_those_that_can_be_given(app: Acked) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        made(app, nonsense=3)
+    listed = str(refused.value).partition("Known: ")[2].rstrip(".").split(", ")
+    assert {"bind", "base", "name", "queue"} <= set(listed)
+    assert "rate_limit" not in listed
 
 
 def test_options_can_be_read_from_the_task_and_not_changed(app: Acked) -> None:

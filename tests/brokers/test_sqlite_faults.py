@@ -21,7 +21,7 @@ from acked.brokers.sqlite import SQLiteBroker
 from acked.delivery import Failure, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import Message
-from acked.testing.timeline import message, settlements
+from acked.testing.timeline import beat, message, settlements
 from tests.harness.workers import until
 
 _numbers = itertools.count()
@@ -325,6 +325,34 @@ def test_an_id_that_is_no_text_is_handed_out_listed_and_settled(
     assert broker.settle([settlements(bad, 2.0)["failure unread"]]) == []
     assert [record.state for record in broker.search(Filter())] == [State.RUNNING, State.FAILURE]
     assert broker.counts()[0].failure == 1
+
+
+@pytest.mark.parametrize("column", ["id", "name", "queue", "consumer", "reason", "failure"])
+def test_a_row_with_text_that_is_none_hides_no_other(
+    broker: SQLiteBroker, path: Path, column: str
+) -> None:
+    broker.send([message("a"), msgspec.structs.replace(message("b"), eta=2e9), message("c")])
+    (held,) = broker.claim("w1/0", ["default"], 1).deliveries
+    broker.revoke(["a"], terminate=True)
+    plant(path, f"UPDATE task SET {column} = CAST(x'ff' AS TEXT) WHERE seq = 1")  # noqa: S608 - from this file
+
+    assert len(broker.search(Filter())) == 3
+    assert sum(each.queued + each.running + each.scheduled for each in broker.counts()) == 3
+    assert len(broker.renew(beat("w1"))) == (column != "consumer")
+    (seized,) = broker.seize("w1", by="w2") or broker.reap(by="w2")
+    assert (seized.tag, seized.seized_token) == (held.tag, held.token)
+
+
+def test_a_scheduled_row_in_a_queue_that_is_no_text_stops_no_other(
+    broker: SQLiteBroker, path: Path
+) -> None:
+    broker.send([msgspec.structs.replace(message(name), eta=2e9) for name in "ab"])
+    plant(path, "UPDATE task SET due = 1.0")
+    plant(path, "UPDATE task SET queue = CAST(x'ff' AS TEXT) WHERE id = 'a'")
+
+    broker.reap(by="w1")
+
+    assert {record.state for record in broker.search(Filter())} == {State.QUEUED}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from acked.brokers import open_broker
 from acked.brokers.memory import MemoryBroker
 from acked.brokers.sqlite import SQLiteBroker
-from acked.brokers.sqlite.connection import APPLICATION_ID, SCHEMA_VERSION
 from acked.brokers.sqlite.placement import check_path, check_sqlite
+from acked.brokers.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from acked.errors import BrokerError, ConfigurationError
 from acked.testing.timeline import message
 from tests.harness.workers import until

@@ -271,7 +271,8 @@ class Supervisor:
         elif death is None and (not clean or busy):
             # A process that was stopped or recycled is no crash.
             now, delay = time.monotonic(), 0.0
-            if now - place.started_at < SHORT_LIFE:
+            # A task that kills its process is stopped by its own count of losses.
+            if not busy and now - place.started_at < SHORT_LIFE:
                 place.deaths = [*place.deaths[-20:], now]
                 delay = restart_delay(place.deaths, now)
             place.start_at = now + delay
@@ -348,6 +349,7 @@ class Supervisor:
             for retired in self._old_servers:
                 self._close_server(retired)
             self._old_servers.clear()
+            logger.warning("reloaded: every process runs the new code")
 
     def _close_server(self, server: ForkServer) -> None:
         server.close()

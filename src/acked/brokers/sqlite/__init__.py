@@ -1,8 +1,8 @@
 """The broker that is one SQLite file: no server, durable, for the processes of one host.
 
-``schema.sql`` says what is stored, ``turn.sql`` how a worker moves on; `connection` keeps it
-durable, `placement` refuses what would not, `queue` and `records` are the two protocols, and
-`wake` and `waiting` wake idle workers.
+``schema.sql`` says what is stored, and ``turn.sql`` how a worker moves on. `queue` and `records`
+are the two protocols. Below them, `connection` keeps what is written durable, `placement` refuses
+what would not, and `waiting` and `wake` wake idle workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""One SQLite connection for each thread, and what to make of it when something goes wrong.
+"""The connections of this process to the file, and what to make of them when something goes wrong.
+
+Each operation takes an idle connection, or opens one more, so that there are as many as there ever
+were operations at once. One for each thread would be opened and closed again by every short-lived
+thread; and the last to close copies the whole log.
 
 Durability: WAL with ``synchronous=FULL``, so a commit returns after the flush to disk.
 
@@ -11,12 +15,11 @@ the interpreter: up to 5 ms at each step when other threads compute.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import logging
 import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,43 +27,17 @@ from typing import Any
 
 import apsw
 
+from acked.brokers.sqlite import wal
+from acked.brokers.sqlite.meaning import SPOILED, meaning
 from acked.brokers.sqlite.placement import check_path, check_sqlite
-from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
-
-logger = logging.getLogger("acked.broker")
+from acked.brokers.sqlite.schema import set_up
 
 Value = int | float | str | bytes | None
 Row = tuple[Value, ...]
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x41434B44
-"""``ACKD``: tells our file from another program's (https://sqlite.org/fileformat2.html)."""
-
-SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
-TURN = Path(__file__).with_name("turn.sql").read_text(encoding="utf-8")
-
-BUSY_PAUSE = (0.0002, 0.002)
-"""Shortest and longest pause in seconds between two tries for the write lock."""
-
 FILE_LOOK = 0.1
 """Seconds between two looks whether the file is still the one at its path: a look takes a third of
 what storing a message takes of the processor."""
-
-WAL_KEPT = 16 * 1024 * 1024
-"""Bytes to which the write-ahead log is cut when it starts anew."""
-
-WAL_LONG = 32 * 1024 * 1024
-"""Bytes beyond which it is made to start anew: writers that never pause would let it grow."""
-
-LOOK_EVERY = 8
-"""Operations of a connection between two looks at its length."""
-
-CUT_PATIENCE = (0.02, 0.25)
-"""Seconds for which one try may hold writers back while it waits for readers, and for which it is
-tried again: another thread's checkpoint is always in the way for a moment."""
-
-CUT_PAUSE = (0.05, 2.0)
-"""Shortest and longest pause in seconds before that is done once more."""
 
 
 class Database:
@@ -77,36 +54,43 @@ class Database:
         self.path = path
         self.timeout = timeout
         self.vfs = vfs
-        self._local = threading.local()
+        self._idle: deque[Session] = deque()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._registering = threading.Lock()
         _databases.add(self)
 
     def session(self) -> Session:
-        """The calling thread's own."""
-        session: Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = Session(self)
-            with self._registering:
-                self._sessions.add(session)
+        """One that nobody uses, to be entered at once."""
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        session = Session(self)
+        with self._registering:
+            self._sessions.add(session)
         return session
+
+    def give_back(self, session: Session) -> None:
+        """The operation is over."""
+        # The latest is the next: its pages are in memory.
+        self._idle.append(session)
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[apsw.Connection]:
-        """The thread's connection, in a write transaction that is committed at the end."""
+        """A connection, in a write transaction that is committed at the end."""
         with self.session() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
 
-    def version(self) -> int:
-        """A number that is another one once another connection has written, for this thread."""
-        with self.session() as connection:
+    def version(self) -> tuple[int, int, int]:
+        """Something else than before once anything was written, and perhaps when nothing was."""
+        session = self.session()
+        with session as connection:
             (version,) = fetch(connection, "PRAGMA data_version")[0]
-        return int(version)
+        # Each connection counts for itself, without what it wrote itself.
+        return id(session), version, connection.total_changes()
 
     def close(self) -> None:
-        """Close the connections of every thread; each waits for its operation to end."""
+        """Close every connection, each when its operation has ended."""
         with self._registering:
             sessions = list(self._sessions)
         for session in sessions:
@@ -116,11 +100,11 @@ class Database:
     def freeze(self) -> list[threading.RLock]:
         """Close every connection and let none be opened; the locks to release after that."""
         self._registering.acquire()
-        locks = [session.lock for session in self._sessions]
-        for session in list(self._sessions):
+        sessions = list(self._sessions)
+        for session in sessions:
             session.lock.acquire()
             session.drop()
-        return locks
+        return [session.lock for session in sessions]
 
     def thaw(self, locks: list[threading.RLock]) -> None:
         """Undo `freeze`."""
@@ -130,8 +114,8 @@ class Database:
 
 
 class Session:
-    """One thread's connection. Entering it gives the connection; leaving it with an error rolls
-    back, and raises what the error means."""
+    """One connection. Entering it gives the connection; leaving it with an error rolls back, and
+    raises what the error means."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -139,13 +123,9 @@ class Session:
         self.lock = threading.RLock()
         self._connection: apsw.Connection | None = None
         self._file = (0, 0)
-        self._log = database.path.with_name(f"{database.path.name}-wal")
-        self._patience = database.timeout
         self._next_look = 0.0
-        self._give_up = 0.0
-        self._operations = 0
-        self._next_cut = 0.0
-        self._cut_pause = CUT_PAUSE[0]
+        self._patience = wal.Patience(database.timeout)
+        self._log = wal.LogKeeper(database.path, self._patience)
 
     def __enter__(self) -> apsw.Connection:
         self.lock.acquire()
@@ -172,10 +152,15 @@ class Session:
         if error is not None:
             self._after(error)
             return
-        self._operations += 1
-        if self._operations % LOOK_EVERY == 0:
-            self._shorten_log()
+        try:
+            if self._connection is not None:
+                self._log.operation_done(self._connection)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         self.lock.release()
+        self.database.give_back(self)
 
     def drop(self) -> None:
         """Close the connection; the next use opens another."""
@@ -187,7 +172,7 @@ class Session:
     def _after(self, error: BaseException) -> None:
         """Undo what an operation that failed has begun, and raise what *error* means."""
         try:
-            if isinstance(error, _SPOILED):
+            if isinstance(error, SPOILED):
                 self.drop()
             elif self._connection is not None and self._connection.in_transaction:
                 # After a failed flush the connection stays: it knows that what it wrote last does
@@ -195,14 +180,9 @@ class Session:
                 with contextlib.suppress(apsw.Error):
                     self._connection.execute("ROLLBACK")
         finally:
-            self.lock.release()
+            self._leave()
         if isinstance(error, apsw.Error):
-            raise self._meaning(error) from error
-        if isinstance(error, OSError):
-            raise BrokerError(
-                f"{self.database.path} cannot be opened: {error.strerror}. Its directory must let "
-                "this process read and write there."
-            ) from error
+            raise meaning(error, self.database.path, self.database.timeout) from error
 
     def _renew(self) -> apsw.Connection:
         """A connection that is open, in no transaction, and to the file that is there now."""
@@ -220,151 +200,25 @@ class Session:
         check_path(path)
         # Made by us, so that nobody else can read it for even a moment. SQLite gives the files
         # beside it the same rights.
-        with contextlib.suppress(FileExistsError):
+        try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(path, flags, 0o600))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise meaning(error, path, self.database.timeout) from error
         identity = _identity(path)
         connection = apsw.Connection(
             str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.database.vfs
         )
         self._connection, self._file = connection, identity
         try:
-            connection.set_busy_handler(self._wait_for_lock)
-            _set_up(connection, path)
+            connection.set_busy_handler(self._patience)
+            set_up(connection, path, log_limit=wal.KEPT)
         except BaseException:
             self.drop()
             raise
         return connection
-
-    def _shorten_log(self) -> None:
-        """Have the next writer start the log anew, if it is long.
-
-        A checkpoint beside other writers never quite catches up with them, and the log starts
-        anew only when one has. This one holds the writers back while it copies the rest. It waits
-        for readers, but no longer than ours take: a program that keeps a snapshot open makes the
-        log grow, and waiting for it would stop everybody.
-        """
-        now = time.monotonic()
-        try:
-            if now < self._next_cut or self._log.stat().st_size <= WAL_LONG:
-                return
-            self._next_cut = now + self._cut_pause
-            self._cut_pause = min(self._cut_pause * 2, CUT_PAUSE[1])
-            self._patience, give_up = CUT_PATIENCE[0], now + CUT_PATIENCE[1]
-            while not self._cut_log() and time.monotonic() < give_up:
-                time.sleep(BUSY_PAUSE[1])
-        except (apsw.Error, OSError) as error:
-            # What was committed is safe in the log; the next attempt may have more luck.
-            logger.debug("could not shorten %s: %s", self._log, error)
-        finally:
-            self._patience = self.database.timeout
-
-    def _cut_log(self) -> bool:
-        try:
-            if self._connection is not None:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        except apsw.BusyError:
-            return False
-        self._cut_pause, self._next_cut = CUT_PAUSE[0], 0.0
-        return True
-
-    def _wait_for_lock(self, tries: int) -> bool:
-        now = time.monotonic()
-        if tries == 0:
-            self._give_up = now + self._patience
-        elif now > self._give_up:
-            return False
-        shortest, longest = BUSY_PAUSE
-        time.sleep(min(longest, shortest * 1.2 ** min(tries, 40)))
-        return True
-
-    def _meaning(self, error: apsw.Error) -> BrokerError:
-        path = self.database.path
-        code = getattr(error, "extendedresult", 0)
-        what = str(error) or str(apsw.mapping_extended_result_codes.get(code, code))
-        match error:
-            case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
-                return BrokerUnavailable(
-                    f"{path} was locked by another program for {self.database.timeout:g} s; "
-                    "nothing was stored. Try again; `fuser` names the programs that have it open."
-                )
-            case apsw.FullError():
-                return BrokerError(
-                    f"no room left for {path}; nothing was stored. Free space on its disk."
-                )
-            case apsw.IOError():
-                return BrokerError(
-                    f"the disk failed under {path} ({what}); do not count on what was to be "
-                    "stored. The system's log says more."
-                )
-            case apsw.CorruptError() | apsw.NotADBError():
-                return BrokerError(
-                    f"{path} is damaged or no SQLite database ({what}). Restore it from a backup, "
-                    "or move it away to start anew."
-                )
-            case apsw.CantOpenError() | apsw.ReadOnlyError() | apsw.PermissionsError():
-                return BrokerError(
-                    f"{path} cannot be written ({what}); nothing was stored. "
-                    "Its owner and rights must let this process read and write it."
-                )
-            case _:
-                return BrokerError(f"{path} refused the operation: {what}; nothing was stored")
-
-
-_SPOILED = (apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
-"""Errors after which another connection may do better."""
-
-
-def _set_up(connection: apsw.Connection, path: Path) -> None:
-    """Make of a fresh connection what every one of ours is.
-
-    Raises:
-        ConfigurationError: The file is another program's, or of a newer acked.
-    """
-    if not _is_ours(connection, path):
-        _create(connection, path)
-    connection.pragma("synchronous", "FULL")
-    connection.pragma("temp_store", "MEMORY")
-    connection.pragma("cache_size", -8192)
-    connection.pragma("trusted_schema", 0)
-    connection.pragma("journal_size_limit", WAL_KEPT)
-    connection.execute(TURN)
-
-
-def _is_ours(connection: apsw.Connection, path: Path) -> bool:
-    """Whether the tables are there; False for an empty file."""
-    made_by, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if made_by == APPLICATION_ID:
-        if version != SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"{path} was made by another version of acked (format {version}, known here: "
-                f"{SCHEMA_VERSION}). Upgrade acked here: pip install --upgrade acked"
-            )
-        return True
-    if made_by or version or fetch(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
-        raise ConfigurationError(
-            f"{path} is the database of another program. Name a file for acked alone in the "
-            "broker's URL."
-        )
-    return False
-
-
-def _create(connection: apsw.Connection, path: Path) -> None:
-    # One after the other: SQLite does not wait for the lock that the change to WAL needs.
-    turn = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        if _is_ours(connection, path):
-            return
-        connection.pragma("auto_vacuum", "INCREMENTAL")
-        connection.pragma("journal_mode", "WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(SCHEMA)
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", SCHEMA_VERSION)
-        connection.execute("COMMIT")
-    finally:
-        os.close(turn)
 
 
 def fetch(
@@ -379,7 +233,7 @@ def fetch(
 def _identity(path: Path) -> tuple[int, int]:
     try:
         about = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return (0, 0)
     return (about.st_dev, about.st_ino)
 

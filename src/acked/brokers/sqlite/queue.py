@@ -50,13 +50,13 @@ HELD_BY = "state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?
 """What a worker or one consumer holds; `_range` gives the bindings."""
 
 ORDERS = """
-SELECT id, token FROM task INDEXED BY running
+SELECT CAST(id AS BLOB), token FROM task INDEXED BY running
 WHERE state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?) AND revoke = ?
 """
 
 HELD = """
-SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, runs, queue, sent, seq, body,
-       consumer, claimed
+SELECT CAST(id AS BLOB), token, attempt, retries, losses, suspected, runs, CAST(queue AS BLOB),
+       sent, seq, body, CAST(consumer AS BLOB), claimed
 FROM task INDEXED BY running WHERE {which} ORDER BY +seq
 """
 """The index is named, as the order would tempt SQLite to read the whole table in it."""
@@ -72,7 +72,8 @@ state = 'RUNNING' AND NOT EXISTS (
 PROMOTE = """
 UPDATE task SET state = 'QUEUED'
 WHERE seq IN (
-    SELECT seq FROM task WHERE state = 'SCHEDULED' AND queue = ? AND due <= ? ORDER BY due LIMIT ?
+    SELECT seq FROM task
+    WHERE state = 'SCHEDULED' AND queue = CAST(? AS TEXT) AND due <= ? ORDER BY due LIMIT ?
 )
 """
 
@@ -83,7 +84,7 @@ WITH RECURSIVE name (queue) AS (
     SELECT (SELECT min(queue) FROM task WHERE state = 'SCHEDULED' AND queue > name.queue)
     FROM name WHERE queue IS NOT NULL
 )
-SELECT queue FROM name
+SELECT CAST(queue AS BLOB) FROM name
 WHERE (SELECT min(due) FROM task WHERE state = 'SCHEDULED' AND task.queue = name.queue) <= ?
 """
 """One look at the index for each queue, however many tasks are scheduled."""
@@ -132,7 +133,7 @@ class TaskQueue(Store):
         with self._database.session() as connection:
             connection.execute(RENEW, (beat.worker, this_boot(), lease_until, about))
             rows = fetch(connection, ORDERS, (*_range(beat.worker), REVOKE_TERMINATE))
-        return [Order(task_id, token) for task_id, token in rows]
+        return [Order(readable(task_id), token) for task_id, token in rows]
 
     def leave(self, worker: str) -> None:
         with self._database.session() as connection:
@@ -212,13 +213,13 @@ class TaskQueue(Store):
         if soonest < math.inf:
             self._waiting.wake(EVERY_QUEUE, due=soonest)
 
-    def _promote(self, queue: str, now: float) -> None:
+    def _promote(self, queue: bytes, now: float) -> None:
         """Make what is due in *queue* ready, in transactions of bounded size."""
         while True:
             with self._database.session() as connection:
                 connection.execute(PROMOTE, (queue, now, PROMOTED_AT_ONCE))
                 count = connection.changes()
-            self._waiting.wake(bit_of(queue), count)
+            self._waiting.wake(bit_of(readable(queue)), count)
             if count < PROMOTED_AT_ONCE:
                 return
 
@@ -256,8 +257,8 @@ def _seized(row: Sequence[Any], base: int) -> Delivery:
     ) = row  # fmt: skip
     return Delivery(
         id=readable(task_id), body=body, token=base + tag, attempt=attempt, retries=retries,
-        losses=losses, suspected=suspected, runs=runs, queue=queue, sent=sent, tag=tag,
-        consumer=consumer, seized_token=token, claimed=claimed,
+        losses=losses, suspected=suspected, runs=runs, queue=readable(queue), sent=sent, tag=tag,
+        consumer=readable(consumer), seized_token=token, claimed=claimed,
     )  # fmt: skip
 
 

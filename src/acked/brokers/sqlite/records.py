@@ -29,10 +29,12 @@ LOOK_AGAIN = (0.0005, 0.02)
 
 RECORD = """
 SELECT CAST(id AS BLOB), body, CAST(name AS BLOB), CAST(queue AS BLOB), priority, sent, state, due,
-       attempt, retries, losses, suspected, runs, token, consumer, claimed, finished, result,
-       failure, reason, revoke, progress, seq
+       attempt, retries, losses, suspected, runs, token, CAST(consumer AS BLOB), claimed, finished,
+       result, CAST(failure AS BLOB), CAST(reason AS BLOB), revoke,
+       CAST(progress AS BLOB), seq
 FROM task LEFT JOIN note ON note.task = task.seq
 """
+"""Text as bytes: one row that another program spoilt must not hide the others."""
 
 PAGE = """
 WHERE seq IN (SELECT seq FROM ({numbers}) ORDER BY seq DESC LIMIT ?)
@@ -40,8 +42,8 @@ ORDER BY seq DESC
 """
 
 ATTEMPTS = """
-SELECT number, event, started, ended, attempt.consumer, attempt.reason, attempt.failure, next_at,
-       counted, loss
+SELECT number, event, started, ended, CAST(consumer AS BLOB), CAST(reason AS BLOB),
+       CAST(failure AS BLOB), next_at, counted, loss
 FROM attempt WHERE task = (SELECT seq FROM task WHERE id = ?) ORDER BY run
 """
 
@@ -287,33 +289,38 @@ def _record(row: tuple[Any, ...]) -> Record:
         id=readable(task_id), body=body, task=readable(name), queue=readable(queue),
         priority=priority, sent=sent, state=State(state), due=due, attempt=attempt,
         retries=retries, losses=losses, suspected=suspected, runs=runs, token=token,
-        consumer=consumer, claimed=claimed, finished=finished, result=result,
-        failure=_failure(failure), reason=reason, revoke=revoke, progress=_progress(progress),
-        tag=tag,
+        consumer=readable(consumer), claimed=claimed, finished=finished, result=result,
+        failure=_failure(failure), reason=readable(reason), revoke=revoke,
+        progress=_progress(progress), tag=tag,
     )  # fmt: skip
 
 
-def _progress(text: str | None) -> Progress | None:
+def _progress(text: bytes | None) -> Progress | None:
     """What a task said of itself; one that cannot be read must not hide the rest of its record."""
     if text is None:
         return None
     try:
         return _progress_decoder.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Progress(message="(its progress cannot be read)")
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:
     number, event, started, ended, consumer, reason, failure, next_at, counted, loss = row
     return Attempt(
-        number=number, event=Event(event), started=started, ended=ended, consumer=consumer,
-        reason=reason, failure=_failure(failure), next_at=next_at, counted=bool(counted),
-        loss=bool(loss),
+        number=number, event=Event(event), started=started, ended=ended,
+        consumer=readable(consumer), reason=readable(reason), failure=_failure(failure),
+        next_at=next_at, counted=bool(counted), loss=bool(loss),
     )  # fmt: skip
 
 
-def _failure(text: str | None) -> Failure | None:
-    return None if text is None else _failure_decoder.decode(text)
+def _failure(text: bytes | None) -> Failure | None:
+    if text is None:
+        return None
+    try:
+        return _failure_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Failure("(cannot be read)", readable(text))
 
 
 def _seen(record: Record | None) -> tuple[State, Progress | None] | None:

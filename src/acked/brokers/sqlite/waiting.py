@@ -76,7 +76,7 @@ class Waiting:
             return
         # From here on nothing escapes it: who stores a task sees that it sleeps, or it sees the
         # task.
-        before = 0
+        before: object = None
         if waiter is not None:
             waiter.park(mask_of(queues), self._clock.now() + timeout)
         else:
@@ -159,7 +159,7 @@ class Waiting:
             self._complained = True
             logger.warning("no wake-ups through %s, polling instead: %s", self.directory, error)
 
-    def _poll(self, seconds: float, before: int) -> None:
+    def _poll(self, seconds: float, before: object) -> None:
         """Sleep until the database is no longer the version *before*, or for *seconds*."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._interrupted():

@@ -1,0 +1,79 @@
+"""What a fresh connection is given: the tables of the file, and its own settings."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import apsw
+
+from acked.errors import ConfigurationError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x41434B44
+"""``ACKD``: tells our file from another program's (https://sqlite.org/fileformat2.html)."""
+
+SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+TURN = Path(__file__).with_name("turn.sql").read_text(encoding="utf-8")
+
+CACHE_KIB = 8192
+
+
+def set_up(connection: apsw.Connection, path: Path, *, log_limit: int) -> None:
+    """Make of *connection* to *path* what every one of ours is.
+
+    Args:
+        log_limit: Bytes to which the write-ahead log is cut when it starts anew.
+
+    Raises:
+        ConfigurationError: The file is another program's, or of another version of acked.
+    """
+    if not is_ours(connection, path):
+        _create(connection, path)
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("temp_store", "MEMORY")
+    connection.pragma("cache_size", -CACHE_KIB)
+    connection.pragma("trusted_schema", 0)
+    connection.pragma("journal_size_limit", log_limit)
+    connection.execute(TURN)
+
+
+def is_ours(connection: apsw.Connection, path: Path) -> bool:
+    """Whether the tables are there; False for an empty file.
+
+    Raises:
+        ConfigurationError: As `set_up`.
+    """
+    made_by, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if made_by == APPLICATION_ID:
+        if version != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"{path} was made by another version of acked (format {version}, known here: "
+                f"{SCHEMA_VERSION}). Upgrade acked here: pip install --upgrade acked"
+            )
+        return True
+    if made_by or version or connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise ConfigurationError(
+            f"{path} is the database of another program. Name a file for acked alone in the "
+            "broker's URL."
+        )
+    return False
+
+
+def _create(connection: apsw.Connection, path: Path) -> None:
+    # One after the other: SQLite does not wait for the lock that the change to WAL needs.
+    turn = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if is_ours(connection, path):
+            return
+        connection.pragma("auto_vacuum", "INCREMENTAL")
+        connection.pragma("journal_mode", "WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(SCHEMA)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", SCHEMA_VERSION)
+        connection.execute("COMMIT")
+    finally:
+        os.close(turn)
