@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -105,7 +105,7 @@ class Arguments:
                 "apply_async((1,)), delay_many([(1,), (2,)])."
             )
         # Callers need not be checked by a type checker.
-        if not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(cast("object", kwargs), Mapping):
             raise NotSendable(
                 f"cannot send {self.task}: kwargs must be a dict, got {kwargs!r:.300}: "
                 'apply_async((), {"name": 1}).'
