@@ -176,7 +176,7 @@ class Task(RunningTask, Generic[P, R]):
             NotSendable: As `delay`; or an option is not known or cannot work.
             BrokerError: It could not be stored; nothing was.
         """
-        return self._send(() if args is None else args, {} if kwargs is None else kwargs, options)
+        return self._send(args, kwargs, options)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """`delay` for coroutines: many that send at once share one durable write."""
@@ -189,9 +189,7 @@ class Task(RunningTask, Generic[P, R]):
         **options: Any,
     ) -> Result[R]:
         """`apply_async` for coroutines."""
-        return await self._asend(
-            () if args is None else args, {} if kwargs is None else kwargs, options
-        )
+        return await self._asend(args, kwargs, options)
 
     def delay_many(self, calls: Iterable[Sequence[Any]], **options: Any) -> list[Result[R]]:
         """Send many calls: ``resize.delay_many([(1,), (2,)])``. Celery's ``group(...)()``, without
@@ -244,10 +242,7 @@ class Task(RunningTask, Generic[P, R]):
         Returns:
             An `EagerResult`.
         """
-        result = self.app.run_eagerly(
-            self,
-            self.message(() if args is None else args, {} if kwargs is None else kwargs, options),
-        )
+        result = self.app.run_eagerly(self, self.message(args, kwargs, options))
         if throw:
             result.get(disable_sync_subtasks=False)
         return result
@@ -276,7 +271,10 @@ class Task(RunningTask, Generic[P, R]):
         return self._result(task_id)
 
     def _send(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+        self,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
     ) -> Result[R]:
         message = self.message(args, kwargs, options)
         if self.app.settings.task_always_eager:
@@ -285,7 +283,10 @@ class Task(RunningTask, Generic[P, R]):
         return self._result(message.id)
 
     async def _asend(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+        self,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
     ) -> Result[R]:
         message = self.message(args, kwargs, options)
         if self.app.settings.task_always_eager:
@@ -297,10 +298,15 @@ class Task(RunningTask, Generic[P, R]):
         return Result(task_id, self.app, self.name)
 
     def message(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+        self,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
     ) -> Message:
         """The message of one call, checked and not sent."""
         limit = self.app.settings.max_message_size
+        args = () if args is None else args
+        kwargs = {} if kwargs is None else kwargs
         return self._messages([self.arguments.dump(args, kwargs, limit=limit)], options)[0]
 
     def _messages(
