@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
@@ -65,7 +65,8 @@ def examine(source: Source, target: str | None, grace: float) -> Iterator[Findin
         with source.open(target) as opened:
             if opened.app is not None:
                 yield ok("app", f"{source.app_target(target)} can be imported")
-                yield from check_tasks(_facts(opened.app), grace=grace)
+                app = opened.app
+                yield from _checked("tasks", lambda: check_tasks(_facts(app), grace=grace))
             subject = "broker"
             yield from _examine_broker(opened)
     except click.UsageError:
@@ -86,14 +87,38 @@ def _examine_broker(opened: Opened) -> Iterator[Finding]:
     opened.records.get(new_id())
     took = (time.perf_counter() - began) * 1000
     yield ok("broker", f"{opened.broker.url} answered in {took:.1f} ms")
-    if isinstance(opened.broker, SQLiteBroker):
-        yield from check_file(opened.broker.path)
-    yield from host.clock(SystemClock(), opened.records)
-    workers = opened.records.workers()
-    yield from check_workers(workers, opened.records.counts(), now=time.time())
-    if opened.app is not None:
-        yield from check_routes(_routes(opened.app), workers)
-    yield from check_unknown(opened.records)
+    broker, records, app = opened
+    if isinstance(broker, SQLiteBroker):
+        path = broker.path
+        yield from _checked("file", lambda: check_file(path))
+    yield from _checked("clock", lambda: host.clock(SystemClock(), records))
+    yield from _checked(
+        "workers", lambda: check_workers(records.workers(), records.counts(), now=time.time())
+    )
+    if app is not None:
+        yield from _checked("routes", lambda: check_routes(_routes(app), records.workers()))
+    yield from _checked("unknown tasks", lambda: check_unknown(records))
+
+
+def _checked(check: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The *findings* of one check; where it breaks, that is one of them.
+
+    Raises:
+        AckedError, Stop: What the check needs is away, which is no fault of the check.
+    """
+    try:
+        yield from findings()
+    except (AckedError, Stop, click.UsageError):
+        raise
+    except Exception as error:
+        yield fail(
+            check,
+            redact_text(
+                "this check itself failed, which is a bug in acked: "
+                f"{type(error).__name__}: {error}"
+            ),
+            "report it; the other checks hold",
+        )
 
 
 def _facts(app: Acked) -> list[TaskFacts]:

@@ -23,6 +23,12 @@ _CELERY_STATES: dict[str, tuple[State, ...]] = {
 STATE_NAMES = (*(state.value for state in State), *_CELERY_STATES)
 
 
+UNKNOWN_TASK = "no worker knows this task"
+"""How the reason of a task begins that was put off for that reason."""
+
+UNKNOWN_HINT = "is its module imported by the one the worker was started with?"
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Which tasks are wanted; empty fields do not ask.
 

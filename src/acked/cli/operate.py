@@ -108,7 +108,26 @@ def revoke(source: Source, task_ids: tuple[str, ...], terminate: bool) -> None:
         def act(ids: Sequence[str]) -> int:
             return records.revoke(ids, terminate=terminate)
 
-        _act(_resolved(records, task_ids), _UNFINISHED, act, "revoked")
+        chosen = _resolved(records, task_ids)
+
+        def tell(count: int) -> None:
+            # Asked afterwards: one that was waiting may have been claimed meanwhile.
+            marked = [records.get(each.id) for each in chosen]
+            running = sum(each is not None and each.state is State.RUNNING for each in marked)
+            if count > running:
+                click.echo(f"revoked {counted(count - running, 'task')}")
+            if running:
+                verb = "is" if running == 1 else "are"
+                click.echo(
+                    f"{counted(running, 'task')} {verb} running and will "
+                    + (
+                        "be stopped"
+                        if terminate
+                        else f"finish; --terminate stops {'it' if running == 1 else 'them'}"
+                    )
+                )
+
+        _act(chosen, _UNFINISHED, act, "revoked", tell)
 
 
 @click.command()
@@ -140,15 +159,21 @@ def _act(
     allowed: Sequence[State] | frozenset[State],
     act: Callable[[Sequence[str]], int],
     done: str,
+    tell: Callable[[int], None] | None = None,
 ) -> None:
     """Do it to those whose state allows it, and name the others.
+
+    Args:
+        tell: Says to how many it was done, where *done* alone does not.
 
     Raises:
         Stop: Some were left out.
     """
     count = _in_chunks([record.id for record in chosen if record.state in allowed], act)
     left = [record for record in chosen if record.state not in allowed]
-    if count:
+    if count and tell is not None:
+        tell(count)
+    elif count:
         click.echo(f"{done} {counted(count, 'task')}")
     if left:
         states = ", ".join(sorted(state.value for state in allowed))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 import msgspec
 
 from acked.broker import Broker, Filter, QueueCounts, Records, WorkerRecord
+from acked.cli.finding import UNKNOWN_TASK
 from acked.cli.moments import moment
+from acked.cli.processes import task_pids
 from acked.cli.story import ProgressView, progress_view
 from acked.delivery import State
 from acked.record import Record
+
+UNKNOWN_LOOKED = 200
+"""Scheduled tasks, the newest ones, of which those are counted that no worker knows."""
 
 RUNNING_SHOWN = 200
 """Running tasks that are read; the counts say how many there are."""
@@ -22,6 +28,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         oldest: Since when its longest-waiting task could have been running.
         workers: Live workers that consume it.
+        unknown: Tasks that no worker knows, among the newest scheduled ones of all queues.
     """
 
     queue: str
@@ -35,6 +42,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     oldest_seconds: float | None
     paused: bool
     workers: int
+    unknown: int
 
 
 class RunningView(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +58,12 @@ class RunningView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker. With `lease_left` (seconds) below 0 it counts as dead."""
+    """One worker. With `lease_left` (seconds) below 0 it counts as dead.
+
+    Args:
+        pid: Of its supervisor.
+        task_pids: Of the processes that run its tasks, where it is on this host.
+    """
 
     worker: str
     host: str
@@ -61,6 +74,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     lease_left: float
     alive: bool
     claimed: int
+    task_pids: list[int]
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,17 +97,21 @@ def overview(broker: Broker, records: Records, *, now: float) -> Overview:
     workers = records.workers()
     queues = records.counts()
     running = records.search(Filter(states=(State.RUNNING,)), limit=RUNNING_SHOWN)
+    unknown: Counter[str] = Counter()
+    if any(queue.scheduled for queue in queues):
+        scheduled = records.search(Filter(states=(State.SCHEDULED,)), limit=UNKNOWN_LOOKED)
+        unknown.update(each.queue for each in scheduled if each.reason.startswith(UNKNOWN_TASK))
     return Overview(
         broker=broker.url,
         at=moment(now),
-        queues=[_queue(queue, workers, now) for queue in queues],
+        queues=[_queue(queue, workers, unknown[queue.queue], now) for queue in queues],
         workers=[_worker(worker) for worker in workers],
         running=[_running(record) for record in running],
         running_total=sum(queue.running for queue in queues),
     )
 
 
-def _queue(counts: QueueCounts, workers: list[WorkerRecord], now: float) -> QueueView:
+def _queue(counts: QueueCounts, workers: list[WorkerRecord], unknown: int, now: float) -> QueueView:
     consumers = [each for each in workers if counts.queue in each.queues and each.lease_left >= 0]
     return QueueView(
         queue=counts.queue,
@@ -107,6 +125,7 @@ def _queue(counts: QueueCounts, workers: list[WorkerRecord], now: float) -> Queu
         oldest_seconds=None if counts.oldest is None else max(0.0, now - counts.oldest),
         paused=counts.paused,
         workers=len(consumers),
+        unknown=unknown,
     )
 
 
@@ -121,6 +140,7 @@ def _worker(worker: WorkerRecord) -> WorkerView:
         lease_left=worker.lease_left,
         alive=worker.lease_left >= 0,
         claimed=worker.running,
+        task_pids=task_pids(worker),
     )
 
 

@@ -30,7 +30,9 @@ def purge(source: Source, queues: tuple[str, ...], every: bool, yes: bool) -> No
       acked -A shop:app purge --all --yes
     """
     if bool(queues) == every:
-        raise click.UsageError("give either --queue NAME or --all: it deletes tasks for good")
+        raise click.UsageError(
+            "purge deletes tasks for good: name the queue with --queue NAME, or give --all, not both"
+        )
     with source.open() as opened:
         chosen = _chosen(opened.records, queues)
         waiting = sum(_waiting(counts) for counts in chosen)

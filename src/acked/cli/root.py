@@ -9,6 +9,7 @@ import apsw
 import click
 
 from acked.cli import exits
+from acked.cli.celery_hints import RootGroup
 from acked.cli.doctor import doctor
 from acked.cli.operate import discard, retry, revoke
 from acked.cli.queues import pause, purge, resume
@@ -21,6 +22,7 @@ VERSION = installed_version("acked")
 
 
 @click.group(
+    cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=exits.table(),
 )

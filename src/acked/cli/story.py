@@ -16,6 +16,7 @@ import msgspec
 from acked.app import Acked
 from acked.broker import Records
 from acked.cli.moments import moment
+from acked.cli.processes import task_pids
 from acked.delivery import Event, Failure, State
 from acked.errors import MessageUnreadable
 from acked.message import Message, decode, decode_arguments
@@ -92,6 +93,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         process: Who holds it, or held it last.
+        pids: While it runs on this host: of the task processes of its worker, one of which runs it.
         revoke_asked: It was revoked while it ran.
         args, kwargs, headers, result: As JSON data, redacted; None where there are none to read.
         options: What the call set besides.
@@ -111,6 +113,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     claimed: datetime | None
     finished: datetime | None
     process: str
+    pids: list[int]
     attempts_counted: int
     retries: int
     losses: int
@@ -173,6 +176,7 @@ def story(records: Records, record: Record, *, now: float, app: Acked | None) ->
         claimed=moment(record.claimed),
         finished=line.finished,
         process=record.consumer,
+        pids=_pids(records, record),
         attempts_counted=record.attempt,
         retries=record.retries,
         losses=record.losses,
@@ -185,6 +189,13 @@ def story(records: Records, record: Record, *, now: float, app: Acked | None) ->
         attempts=attempts,
         **_sent(record, _parameter_names(app, record.task)),
     )
+
+
+def _pids(records: Records, record: Record) -> list[int]:
+    if record.state is not State.RUNNING:
+        return []
+    holder = record.consumer.rpartition("/")[0]
+    return [pid for each in records.workers() if each.worker == holder for pid in task_pids(each)]
 
 
 def _sent(record: Record, names: Sequence[str]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 import click
 
 from acked.cli.finding import STATE_NAMES, Query, find, resolve
-from acked.cli.output import write, write_json
+from acked.cli.output import say, write, write_json
 from acked.cli.render.task import list_blocks, story_blocks
 from acked.cli.source import Source, json_option, source_options, target_argument
 from acked.cli.story import story as read_story
 from acked.cli.story import task_line
+from acked.escaping import one_line
 
 state_option = click.option(
     "--state", "states", multiple=True, metavar="STATE",
@@ -59,12 +60,16 @@ def list_(
         records = opened.records
         older_than = None if before is None else resolve(records, before).tag
         query = Query(states=states, queue=queue, task=task)
-        found = itertools.islice(find(records, query, before=older_than), limit)
+        found = itertools.islice(find(records, query, before=older_than), limit + 1)
         lines = [task_line(record) for record in found]
+    more = len(lines) > limit
+    del lines[limit:]
     if as_json:
         write_json(lines)
     else:
         write(list_blocks(lines, datetime.now(UTC), whole_ids=not sys.stdout.isatty()))
+    if more:
+        say(f"{limit} shown; --limit N or --before {one_line(lines[-1].id)} for more")
 
 
 @click.command()
@@ -97,4 +102,11 @@ def show(source: Source, task_id: str, traceback: bool, as_json: bool) -> None:
     if as_json:
         write_json(story)
     else:
-        write(story_blocks(story, datetime.fromtimestamp(now, UTC), tracebacks=traceback))
+        write(
+            story_blocks(
+                story,
+                datetime.fromtimestamp(now, UTC),
+                tracebacks=traceback,
+                whole_times=not sys.stdout.isatty(),
+            )
+        )

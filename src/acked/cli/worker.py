@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from acked.cli.celery_hints import WorkerCommand
 from acked.cli.source import Source, app_option, target_argument
 from acked.config import BROKER_URL_VARIABLE
 from acked.worker.options import WorkerOptions
@@ -70,7 +71,7 @@ def _hostname(context: click.Context, parameter: click.Parameter, value: str | N
 _DEFAULTS = WorkerOptions()
 
 
-@click.command()
+@click.command(cls=WorkerCommand)
 @target_argument
 @click.option(
     "-Q", "--queues", multiple=True, metavar="NAME,...", callback=_queues,

@@ -14,7 +14,7 @@ from acked.broker import Order
 from acked.supervision import Death
 from acked.worker.place import Place
 
-TICK = 0.05
+TICK = 0.1
 CANCEL_PATIENCE = 5.0
 """Seconds a cancelled coroutine is given before its process is killed."""
 

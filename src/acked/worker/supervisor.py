@@ -33,7 +33,7 @@ from acked.worker.upkeep import Upkeep
 
 logger = logging.getLogger("acked.worker")
 
-TICK = 0.05
+TICK = 0.1
 
 
 class Supervisor:

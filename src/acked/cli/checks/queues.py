@@ -6,13 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from acked.broker import QueueCounts, Records, WorkerRecord
 from acked.cli.checks.finding import Finding, fail, info, ok, warn
-from acked.cli.finding import Query, find
+from acked.cli.finding import UNKNOWN_HINT, UNKNOWN_TASK, Query, find
 from acked.cli.moments import duration
 from acked.cli.wording import counted, few
 from acked.delivery import WAITING
-
-UNKNOWN_TASK = "no worker knows this task"
-"""How the reason of a task begins that was put off for that reason."""
 
 LOOKED_THROUGH = 5_000
 """Waiting tasks, the newest ones, that are looked through for unknown names."""
@@ -92,5 +89,5 @@ def check_unknown(records: Records) -> Iterator[Finding]:
         yield warn(
             "unknown tasks",
             f"put off since no worker knows them: {listed}",
-            "start a worker whose app has them, or discard them",
+            f"start a worker whose app has them ({UNKNOWN_HINT}), or discard them",
         )

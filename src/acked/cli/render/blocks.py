@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 import msgspec
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from acked.cli.render.grid import Drawn
 from acked.escaping import indented, one_line
 
 STYLES = {
@@ -26,19 +26,23 @@ STYLES = {
 
 
 class Grid(msgspec.Struct, frozen=True):
-    """A table. On a terminal an empty one shows `empty` instead.
+    """A table. On a terminal a column with nothing in it is left out.
 
     Args:
         title: Above it, on a terminal.
         columns: Headings; one that starts with ``>`` is aligned to the right.
         rows: Cells, one line each.
-        empty: What to say when there are no rows.
+        empty: What a terminal shows when there are no rows; nothing at all where it is "".
+        prose: The last column is text that may wrap; a terminal wraps no other.
+        sparse: Headings of columns that a terminal leaves out where they hold nothing but ``0``.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     empty: str = "none"
+    prose: bool = False
+    sparse: frozenset[str] = frozenset()
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -66,7 +70,11 @@ Block = Grid | Facts | Line | Passage
 def show(blocks: Sequence[Block], stream: TextIO) -> None:
     """Write *blocks*, in the form that suits *stream*."""
     if stream.isatty():
-        Console(file=stream, highlight=False, markup=False, emoji=False).print(on_terminal(blocks))
+        Console(file=stream, highlight=False, markup=False, emoji=False).print(
+            # What is too wide is for the terminal to wrap, not to be cut.
+            on_terminal(blocks),
+            crop=False,
+        )
     else:
         stream.write(plain(blocks))
 
@@ -109,23 +117,11 @@ def on_terminal(blocks: Sequence[Block]) -> RenderableType:
 def _rich(block: Block) -> RenderableType:
     match block:
         case Grid(title=title, rows=rows, empty=empty) if not rows:
+            if not empty:
+                return Group()
             return Text.assemble((f"{one_line(title)}: " if title else "", "bold"), (empty, "dim"))
-        case Grid(title=title, columns=columns, rows=rows):
-            table = Table(
-                title=Text(one_line(title)) if title else None, title_justify="left",
-                title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False,
-                padding=(0, 2, 0, 0),
-            )  # fmt: skip
-            for column in columns:
-                right = column.startswith(">")
-                # The first column is what one copies into the next command.
-                table.add_column(
-                    Text(column.removeprefix(">")), justify="right" if right else "left",
-                    overflow="fold", no_wrap=right or column is columns[0],
-                )  # fmt: skip
-            for row in rows:
-                table.add_row(*map(_cell, row))
-            return Group(table, Text(""))
+        case Grid():
+            return Group(_drawn(block), Text(""))
         case Facts(rows=rows):
             facts = Table.grid(padding=(0, 2, 0, 0))
             facts.add_column(style="dim", no_wrap=True)
@@ -137,6 +133,21 @@ def _rich(block: Block) -> RenderableType:
             return Text(one_line(text))
         case Passage(heading=heading, text=text):
             return Group(Text(one_line(heading), "bold"), Text(indented(text.rstrip())), Text(""))
+
+
+def _drawn(grid: Grid) -> Drawn:
+    def holds(at: int) -> bool:
+        nothing = ("", "0") if grid.columns[at] in grid.sparse else ("",)
+        return any(row[at] not in nothing for row in grid.rows)
+
+    kept = [at for at in range(len(grid.columns)) if holds(at)]
+    return Drawn(
+        title=one_line(grid.title),
+        headings=[grid.columns[at].removeprefix(">") for at in kept],
+        right=[grid.columns[at].startswith(">") for at in kept],
+        rows=[[_cell(row[at]) for at in kept] for row in grid.rows],
+        prose=grid.prose and len(kept) > 1 and kept[-1] == len(grid.columns) - 1,
+    )
 
 
 def _cell(text: str) -> Text:

@@ -20,4 +20,4 @@ def findings_blocks(findings: Sequence[Finding]) -> list[Block]:
     counts: Counter[str] = Counter(each.level for each in findings)
     levels = ("fail", "warn", "info", "ok")
     summary = ", ".join(f"{counts[level]} {level}" for level in levels if counts[level])
-    return [Grid("", ("level", "check", "finding", "remedy"), rows), Line(summary)]
+    return [Grid("", ("level", "check", "finding", "remedy"), rows, prose=True), Line(summary)]

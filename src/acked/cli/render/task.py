@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from acked.cli.finding import UNKNOWN_HINT, UNKNOWN_TASK
 from acked.cli.moments import clock_time, distance, duration
 from acked.cli.render.blocks import Block, Facts, Grid, Passage
 from acked.cli.story import AttemptView, FailureView, ProgressView, Story, TaskLine
@@ -16,6 +17,8 @@ from acked.logs import short_id
 
 DATA_LIMIT = 2_000
 """Characters of arguments or of a result that are shown."""
+
+DATE = len("2026-11-23")
 
 REASON_LIMIT = 200
 """Characters of a reason that fit a table."""
@@ -35,26 +38,36 @@ def list_blocks(lines: Sequence[TaskLine], now: datetime, *, whole_ids: bool) ->
         for line in lines
     ]  # fmt: skip
     columns = ("id", "task", "state", "queue", ">attempts", "age", "reason")
-    return [Grid("", columns, rows, "no such task")]
+    return [Grid("", columns, rows, "no such task", prose=True)]
 
 
 def _age(line: TaskLine, now: datetime) -> str:
     return "" if line.sent is None else duration(max(0.0, (now - line.sent).total_seconds()))
 
 
-def story_blocks(story: Story, now: datetime, *, tracebacks: bool) -> list[Block]:
+def story_blocks(
+    story: Story, now: datetime, *, tracebacks: bool, whole_times: bool = True
+) -> list[Block]:
     """The whole story of one task.
 
     Args:
         tracebacks: Show those of its failures.
+        whole_times: Repeat the date in each row, even where all have the same.
     """
     blocks: list[Block] = [Facts([row for row in _facts(story, now) if row[1]])]
     if story.attempts:
+        starts = [clock_time(each.started, with_offset=False) for each in story.attempts]
+        dates = {start[:DATE] for start in starts if start}
+        title = "attempts"
+        if not whole_times and len(dates) == 1:
+            title = f"attempts on {dates.pop()}"
+            starts = [start[DATE:].strip() for start in starts]
         blocks.append(
             Grid(
-                "attempts",
+                title,
                 (">no", "ended by", "started", ">took", "process", "next", "why"),
-                [_attempt_row(each) for each in story.attempts],
+                list(map(_attempt_row, story.attempts, starts)),
+                prose=True,
             )
         )
     if tracebacks:
@@ -73,13 +86,14 @@ def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
     state = story.state
     if story.celery_state not in (story.state, "PENDING", "STARTED"):
         state += f" ({story.celery_state})"
+    final = story.finished is not None
     revoking = "asked for; it ends once the running attempt does"
     return [
         ("id", story.id),
         ("task", story.task),
         ("state", state),
-        ("reason", story.reason),
-        ("revoke", revoking if story.revoke_asked and story.finished is None else ""),
+        ("reason", _hinted(story.reason)),
+        ("revoke", revoking if story.revoke_asked and not final else ""),
         ("queue", story.queue),
         ("priority", str(story.priority) if story.priority else ""),
         ("sent", _when(story.sent, now)),
@@ -87,6 +101,7 @@ def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
         ("claimed", _when(story.claimed, now)),
         ("finished", _when(story.finished, now)),
         ("process", story.process),
+        ("pid", _one_of(story.pids)),
         ("attempts", counts),
         *[(name, _option(value, now)) for name, value in story.options.items()],
         ("parent", story.parent_id or ""),
@@ -98,8 +113,17 @@ def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
         ("progress", progress_words(story.progress)),
         ("checkpoint", _size(story.checkpoint_bytes)),
         ("result", _data(story.result) if story.state == "SUCCESS" or story.result else ""),
-        ("failure", _failure_words(story.failure)),
+        ("failure" if final else "last failure", _failure_words(story.failure)),
     ]
+
+
+def _hinted(reason: str) -> str:
+    return f"{reason}; {UNKNOWN_HINT}" if reason.startswith(UNKNOWN_TASK) else reason
+
+
+def _one_of(pids: Sequence[int]) -> str:
+    told = " ".join(map(str, pids))
+    return f"one of {told}" if len(pids) > 1 else told
 
 
 def _delayed(story: Story) -> bool:
@@ -136,7 +160,7 @@ def _failure_words(failure: FailureView | None) -> str:
     return f"{failure.type}: {failure.message}" if failure.message else failure.type
 
 
-def _attempt_row(attempt: AttemptView) -> tuple[str, ...]:
+def _attempt_row(attempt: AttemptView, started: str) -> tuple[str, ...]:
     why = attempt.reason
     if attempt.failure is not None and attempt.failure.message not in why:
         why = (
@@ -145,7 +169,7 @@ def _attempt_row(attempt: AttemptView) -> tuple[str, ...]:
     return (
         str(attempt.number),
         attempt.ended_by,
-        clock_time(attempt.started, with_offset=False),
+        started,
         "" if attempt.seconds is None else duration(attempt.seconds),
         attempt.process,
         _next(attempt),
