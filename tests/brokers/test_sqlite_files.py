@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_a_closed_broker_opens_again_when_it_is_used(path: Path) -> None:
     broker.close()
 
     assert broker.get("a") is not None
+    broker.close()
+
+
+def test_threads_that_follow_each_other_share_a_connection(path: Path) -> None:
+    broker = SQLiteBroker(path)
+    for number in range(5):
+        thread = threading.Thread(target=broker.send, args=([message(f"t{number}")],))
+        thread.start()
+        thread.join()
+
+    assert len(broker._database._sessions) == 1
+    assert sum(each.queued for each in broker.counts()) == 5
     broker.close()
 
 

@@ -71,6 +71,12 @@ def test_list_pages_with_limit_and_before(acked: Acked) -> None:
     assert [task["id"] for task in second] == [IDS["running"], IDS["retrying"]]
 
 
+def test_a_list_that_stops_early_says_how_to_see_more(acked: Acked) -> None:
+    ended = acked("list", "--limit", "2")
+    assert ended.err == f"2 shown; --limit N or --before {IDS['revoked']} for more\n"
+    assert acked("list", "--limit", str(len(IDS))).err == ""
+
+
 def test_an_empty_list_is_fine(acked: Acked) -> None:
     ended = acked("list", "--task", "nobody.knows")
     assert (ended.code, len(ended.out.splitlines())) == (0, 1)
@@ -193,10 +199,17 @@ def test_revoke_takes_waiting_tasks_back_and_marks_running_ones(
     acked: Acked, store: Engine
 ) -> None:
     ended = acked("revoke", "waiting_____", "running_____")
-    assert (ended.code, ended.out) == (0, "revoked 2 tasks\n")
+    assert (ended.code, ended.out) == (
+        0, "revoked 1 task\n1 task is running and will finish; --terminate stops it\n",
+    )  # fmt: skip
     assert state(store, "waiting") is State.REVOKED
     assert state(store, "running") is State.RUNNING
     assert "asked for" in acked("show", "running_____").out
+
+
+def test_revoking_a_running_task_with_terminate_stops_it(acked: Acked) -> None:
+    ended = acked("revoke", "running_____", "--terminate")
+    assert (ended.code, ended.out) == (0, "1 task is running and will be stopped\n")
 
 
 def test_a_finished_task_cannot_be_revoked(acked: Acked) -> None:
@@ -266,6 +279,48 @@ def test_doctor_reports_as_json_and_by_exit_code(acked: Acked, store: Engine) ->
     assert ("queues", "fail") in found
     store.purge("mails")
     assert acked("doctor").code == 0
+
+
+def test_a_check_that_breaks_is_named_as_a_bug_and_the_others_run(
+    acked: Acked, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("password=canary")
+
+    store.purge("mails")
+    monkeypatch.setattr("acked.cli.doctor.check_file", broken)
+    ended = acked("doctor")
+    assert ended.code == 1
+    assert "fail\tfile\tthis check itself failed, which is a bug in acked: ZeroDiv" in ended.out
+    assert "canary" not in ended.out
+    assert "ok\tworkers\t1 alive" in ended.out
+
+
+# what Celery has
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("inspect", "active"), "acked status"),
+        (("control",), "revoke"),
+        (("beat", "-l", "info"), "cron"),
+        (("flower",), "--watch"),
+        (("events",), "acked show"),
+        (("worker", "shop:app", "-B"), "cron"),
+        (("worker", "shop:app", "-E"), "records"),
+        (("worker", "shop:app", "-Ofair"), "-O"),
+        (("worker", "shop:app", "--autoscale=10,3"), "-c N"),
+        (("purge",), "--queue NAME"),
+    ],
+)
+def test_what_celery_has_and_acked_has_not_is_answered_with_what_there_is(
+    acked: Acked, args: tuple[str, ...], told: str
+) -> None:
+    ended = acked(*args)
+    assert ended.code == 2
+    assert told in ended.err
+    assert len(ended.err.splitlines()) == 1
 
 
 # where the tasks are

@@ -14,10 +14,12 @@ from collections.abc import Generator
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import Raw
 
-from acked.broker import Engine
+from acked.broker import Engine, WorkerRecord
+from acked.cli.processes import task_pids
 from acked.cli.root import root
 from acked.delivery import State
 from acked.message import Message
@@ -95,6 +97,14 @@ def test_the_doctor_looks_at_the_apps_tasks(shell: Acked) -> None:
     assert "ok\ttasks\t2 registered" in ended.out
     assert "info\tat most once\tshop.mail" in ended.out
     assert "fail\tqueues\tno worker consumes 'mails': 1 waiting task" in ended.out
+
+
+def test_the_doctor_is_content_with_a_fresh_file(shell: Acked, path: Path) -> None:
+    assert not path.exists()
+    ended = shell("doctor", "shop:app")
+    assert (ended.code, ended.err) == (0, "imported\n")
+    assert "fail" not in ended.out
+    assert "ok\tbroker\t" in ended.out
 
 
 @pytest.mark.parametrize("target", ["nothing_there:app", "shop:nothing_there", "broken:app"])
@@ -209,6 +219,32 @@ def test_a_worker_runs_what_waits_and_ends_when_told_to(shell: Acked, store: Eng
     lines = [json.loads(line) for line in ended.err.splitlines()]
     assert "run-in-a-burst" in [line.get("task_id") for line in lines]
     assert "canary" not in ended.err
+
+
+def test_the_task_processes_of_a_worker_of_this_host_are_named(
+    shell: Acked, shop: Path, store: Engine
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "acked", "worker", "shop:app", "-c", "2"],
+        cwd=shop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        workers: list[WorkerRecord] = []
+        pids: list[int] = []
+        while len(pids) < 2 and time.monotonic() < deadline:
+            workers = store.workers()
+            pids = task_pids(workers[0]) if workers else []
+            time.sleep(0.05)  # leaves the processor to those it waits for
+        assert len(set(pids)) == 2
+        assert process.pid not in pids
+        (seen,) = json.loads(shell("-A", "shop:app", "status", "--json").out)["workers"]
+        assert (seen["pid"], seen["task_pids"]) == (process.pid, pids)
+        elsewhere = msgspec.structs.replace(workers[0], host="another-host")
+        assert task_pids(elsewhere) == []
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_worker_whose_app_cannot_be_imported_says_so_in_one_line(shell: Acked) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from acked.broker import Engine
+from acked.broker import Engine, Filter
 from acked.cli.moments import clock_time, distance, duration, moment
 from acked.cli.overview import overview
 from acked.cli.render.blocks import Block, Facts, Grid, Line, Passage, on_terminal, plain, show
@@ -17,7 +17,9 @@ from acked.cli.render.overview import overview_blocks
 from acked.cli.render.task import DATA_LIMIT, list_blocks, story_blocks
 from acked.cli.story import story, task_line
 from acked.clock import ManualClock
+from acked.delivery import Failure
 from acked.message import Message
+from acked.outcome import TaskPolicy, TaskUnknown, decide
 from tests.cli.scenario import IDS
 
 BOX_DRAWING = set(map(chr, range(0x2500, 0x2580)))
@@ -30,10 +32,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def drawn(blocks: list[Block], width: int = 120) -> str:
+def drawn(blocks: list[Block], width: int = 120, *, coloured: bool = True) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=width, highlight=False, markup=False)
-    console.print(on_terminal(blocks))
+    console = Console(
+        file=stream, force_terminal=coloured, width=width, highlight=False, markup=False
+    )
+    console.print(on_terminal(blocks), crop=False)
     return stream.getvalue()
 
 
@@ -119,20 +123,87 @@ def test_the_overview_shows_queues_workers_and_what_runs(
     rows = [line.split("\t") for line in text.splitlines()]
     assert ["default", "1", "0", "1", "1", "1", "1", "", "1", ""] in rows
     assert ["mails", "0", "1", "0", "0", "0", "0", "1 min 5 s", "0", "paused"] in rows
+    assert ["box.77.abc", "77", "default", "2", "1", "1 min 5 s", "58 min 55 s", ""] in rows
     assert [
-        "box.77.abc",
-        "box",
-        "77",
-        "default",
-        "2",
-        "1",
-        "1 min 5 s ago",
-        "58 min 55 s left",
-    ] in rows
-    assert [
-        "running_____", "shop.scan", "default", "box.77.abc/0", "1", "1 min 5 s",
+        "running_____", "shop.scan", "box.77.abc/0", "1", "1 min 5 s",
         "75% (3 of 4) resizing",
     ] in rows  # fmt: skip
+
+
+def test_80_columns_hold_names_ids_and_times_whole(memory: Engine, clock: ManualClock) -> None:
+    clock.advance(100)
+    memory.pause("mails")
+    at = datetime.fromtimestamp(clock.now(), UTC)
+    record = memory.get(IDS["failed"])
+    assert record is not None
+    lines = [task_line(each) for each in memory.search(Filter())]
+    seen = drawn(
+        [
+            *overview_blocks(overview(memory, memory, now=clock.now()), at),
+            *list_blocks(lines, at, whole_ids=False),
+            *story_blocks(
+                story(memory, record, now=clock.now(), app=None), at, tracebacks=False,
+                whole_times=False,
+            ),
+        ],
+        80,
+        coloured=False,
+    )  # fmt: skip
+    assert max(map(len, seen.splitlines())) <= 80
+    for whole in (
+        "failed______", "1 min 40 s", "sched", "workers", "paused", "box.77.abc/0", "3 of 4",
+        "ValueError: password=***", "attempts on 20",
+    ):  # fmt: skip
+        assert whole in seen
+
+
+def test_a_long_reason_wraps_between_words_below_its_row() -> None:
+    why = "WorkerLostError: exit code 9, " * 4
+    table = Grid("", ("id", "why"), [("x" * 70, why)], prose=True)
+    first, *rest = drawn([table], 80, coloured=False).rstrip().splitlines()[2:]
+    assert first == "x" * 70
+    assert " ".join(" ".join(rest).split()) == why.strip()
+    assert all(line.startswith("  ") and len(line) <= 80 for line in rest)
+
+
+def test_a_name_wider_than_the_terminal_is_not_cut() -> None:
+    assert "x" * 100 in drawn([Grid("", ("task",), [("x" * 100,)])], 80, coloured=False)
+
+
+def test_columns_with_nothing_in_them_are_left_out_on_a_terminal() -> None:
+    table = Grid(
+        "", ("id", ">ok", ">lost", "note"), [("a", "0", "0", "")], sparse=frozenset({">lost"})
+    )
+    assert drawn([table], coloured=False).split()[:2] == ["id", "ok"]
+    assert "lost" not in drawn([table])
+    assert plain([table]) == "id\tok\tlost\tnote\na\t0\t0\t\n"
+
+
+def test_tasks_that_no_worker_knows_are_noted_and_hinted_at(
+    memory: Engine, clock: ManualClock
+) -> None:
+    (held,) = memory.claim("w/0", ["mails"], 1).deliveries
+    put_off = decide(held, TaskUnknown("shop.mail"), TaskPolicy(), now=clock.now(), roll=0.0)
+    memory.settle([put_off])
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    seen = plain(overview_blocks(overview(memory, memory, now=clock.now()), now))
+    assert "\t1 task no worker knows; see acked list\n" in seen
+    record = memory.get(held.id)
+    assert record is not None
+    told = story(memory, record, now=clock.now(), app=None)
+    assert "is its module imported" in plain(story_blocks(told, now, tracebacks=False))
+
+
+@pytest.mark.parametrize(("name", "label"), [("failed", "failure"), ("retrying", "last failure")])
+def test_the_failure_of_an_unfinished_task_is_its_last(
+    memory: Engine, clock: ManualClock, name: str, label: str
+) -> None:
+    record = memory.get(IDS[name])
+    assert record is not None
+    record = msgspec.structs.replace(record, failure=Failure("ValueError", "boom"))
+    told = story(memory, record, now=clock.now(), app=None)
+    shown = plain(story_blocks(told, datetime.now(UTC), tracebacks=False))
+    assert f"\n{label}\tValueError: boom\n" in shown
 
 
 def test_a_worker_whose_lease_ran_out_is_dead(memory: Engine, clock: ManualClock) -> None:

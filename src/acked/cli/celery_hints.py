@@ -12,9 +12,7 @@ _EVENTS = (
     "no event stream is needed: the broker's records hold every attempt, and status, list and "
     "show read them"
 )
-_OPTIMIZATION = (
-    "it is always fair: a process claims a task when it can run it, and nothing needs -O"
-)
+_OPTIMIZATION = "it is always fair: a worker claims as many tasks as will start at once"
 _AUTOSCALE = "a worker keeps one number of processes, -c N; --threads and --coroutines add to it"
 
 OPTIONS: dict[str, str] = {

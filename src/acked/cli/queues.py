@@ -31,7 +31,7 @@ def purge(source: Source, queues: tuple[str, ...], every: bool, yes: bool) -> No
     """
     if bool(queues) == every:
         raise click.UsageError(
-            "purge deletes tasks for good: name the queue with --queue NAME, or give --all, not both"
+            "purge deletes tasks for good: give either --queue NAME, or --all for every queue"
         )
     with source.open() as opened:
         chosen = _chosen(opened.records, queues)

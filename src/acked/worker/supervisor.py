@@ -47,9 +47,8 @@ class Supervisor:
     def __init__(self, target: str, options: WorkerOptions) -> None:
         self._target = target
         self._options = options
-        host = options.hostname or socket.gethostname()
-        self._host = host
-        self._worker = f"{_plain(host)}.{os.getpid()}.{secrets.token_hex(3)}"
+        self._host = socket.gethostname()
+        self._worker = f"{_plain(options.hostname or self._host)}.{os.getpid()}.{secrets.token_hex(3)}"
         self._me = f"{self._worker}/s"
         self._broker: Engine | None = None
         self._presence: Presence | None = None

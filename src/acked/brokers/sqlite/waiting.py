@@ -50,7 +50,8 @@ class Waiting:
         self._interrupts = 0
         self._complained = False
         # Replaced, never changed: a signal handler may read it at any moment.
-        self._slots: tuple[int, ...] = ()
+        self._slots: frozenset[int] = frozenset()
+        self._adding = threading.Lock()
 
     def set_up(self) -> None:
         """Make the directory, for this user alone.
@@ -117,7 +118,7 @@ class Waiting:
         """Give the slots back; a thread that waits keeps its own until it returns."""
         self.interrupt()
         self._local = threading.local()
-        self._slots = ()
+        self._slots = frozenset()
         self._wakeups = None
 
     def _interrupted(self) -> bool:
@@ -129,7 +130,7 @@ class Waiting:
     def _shared(self) -> Wakeups | None:
         wakeups = self._wakeups
         if wakeups is None or wakeups.pid != os.getpid():
-            self._slots = ()
+            self._slots = frozenset()
             try:
                 self.set_up()
                 wakeups = self._wakeups = Wakeups(self.directory)
@@ -151,7 +152,8 @@ class Waiting:
         except OSError as error:
             self._complain(error)
             return None
-        self._slots = (*self._slots, waiter.slot)
+        with self._adding:
+            self._slots |= {waiter.slot}
         return waiter
 
     def _complain(self, error: Exception) -> None:

@@ -71,7 +71,8 @@ class Wakeups:
         )
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = self._keep(os.open("slots", flags, 0o600, dir_fd=self._directory))
-        os.ftruncate(self._file, SLOTS * 17)
+        # Not merely made that long: a store into a hole on a full disk would end the process.
+        os.posix_fallocate(self._file, 0, SLOTS * 17)
         self._memory = mmap.mmap(self._file, SLOTS * 17)
         view = memoryview(self._memory)
         self._masks = view[SLOTS : SLOTS * 9].cast("Q")

@@ -75,7 +75,10 @@ class Drawn(msgspec.Struct, frozen=True):
 
 
 def _wrapped(console: Console, text: Text, width: int) -> list[Text]:
-    return list(text.wrap(console, max(1, width))) if text.plain else []
+    lines = list(text.wrap(console, max(1, width))) if text.plain else []
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
 def _indented(lines: Sequence[Text], by: int) -> list[Text]:
