@@ -48,7 +48,9 @@ class Supervisor:
         self._target = target
         self._options = options
         self._host = socket.gethostname()
-        self._worker = f"{_plain(options.hostname or self._host)}.{os.getpid()}.{secrets.token_hex(3)}"
+        self._worker = (
+            f"{_plain(options.hostname or self._host)}.{os.getpid()}.{secrets.token_hex(3)}"
+        )
         self._me = f"{self._worker}/s"
         self._broker: Engine | None = None
         self._presence: Presence | None = None
