@@ -211,7 +211,8 @@ def test_the_five_minute_start_works_as_written(tmp_path: Path) -> None:
     def stop() -> None:
         if worker is not None:
             worker.terminate()
-            assert worker.wait(60) == 0
+            # Told to stop while it is still importing, it ends by the signal itself.
+            assert worker.wait(60) in {0, -signal.SIGTERM}
 
     def state(task: str) -> str:
         return str(story_of(task, cwd=tmp_path, environment=environment)["state"])
