@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## 200 tasks, a server that misbehaves, kill -9: every one f
 	$(BIN)/python examples/demo/run.py
 
 .PHONY: test
-test: lint ## Lint, then every test, the kill tests in their short form
+test: lint test-packages ## Lint, then every test, the kill tests in their short form
 	$(BIN)/pytest
 
 .PHONY: lint
@@ -43,7 +43,7 @@ format: $(VENV)/.test ## Format the code and mend what ruff can mend; redraw the
 	$(BIN)/python docs/generate_diagram.py
 
 .PHONY: chaos
-chaos: $(VENV)/.test ## The kill tests in their long form (an hour or more)
+chaos: $(VENV)/.test test-packages ## The kill tests in their long form (an hour or more)
 	ACKED_LONG=1 $(BIN)/pytest -m chaos --timeout 3600
 
 .PHONY: bench
@@ -84,6 +84,10 @@ define need
   apt() { $$as_root env DEBIAN_FRONTEND=noninteractive PATH="$$PATH:/usr/sbin:/sbin" apt-get -qq "$$@"; }; \
   apt update && apt install --yes --no-install-recommends $(2) >/dev/null; }
 endef
+
+.PHONY: test-packages
+test-packages:
+	$(call need,strace,strace)
 
 .PHONY: bench-packages
 bench-packages:

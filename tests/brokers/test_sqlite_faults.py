@@ -4,7 +4,6 @@ acknowledged, and goes on once it can."""
 from __future__ import annotations
 
 import itertools
-import shutil
 import subprocess
 import sys
 import threading
@@ -159,7 +158,6 @@ os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to break the disk")
 def test_a_checkpoint_that_fails_does_not_fail_what_is_durable(
     broker: SQLiteBroker, path: Path
 ) -> None:

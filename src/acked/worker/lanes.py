@@ -11,8 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from acked import shield
 from acked.delivery import Settlement
@@ -219,4 +218,3 @@ class ThreadLane:
 
 
 Lane = CoroutineLane | ThreadLane
-Submit = Callable[[Attempt, int], Any]
