@@ -56,6 +56,8 @@ INSTEAD = {
 }
 """What a Celery application has and this one has not, and what to do instead."""
 
+_HOST = SystemClock()
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -110,13 +112,13 @@ class Acked:
         **settings: Any,
     ) -> None:
         self.name = name
-        self.clock: Clock = clock or SystemClock()
+        self._clock = clock
         self.tasks: dict[str, Task[..., Any]] = {}
         self._broker = broker if not isinstance(broker, str) else None
         self._given_broker = self._broker
         self._publisher: Publisher | None = None
         self._opening = threading.Lock()
-        url = self._broker.url if self._broker is not None else broker
+        url = self._broker.address if self._broker is not None else broker
         if url is not None and settings.get("broker_url", url) != url:
             raise ConfigurationError("broker= and broker_url= say different things. Keep broker=.")
         if url is None and not settings.get("broker_url"):
@@ -143,7 +145,7 @@ class Acked:
     def configure(self, **settings: Any) -> None:
         """Change settings. Those that are defaults of tasks count for tasks defined afterwards;
         the broker's are set once, when the application is made."""
-        if fixed := {"broker_url"} & settings.keys():
+        if fixed := {"broker_url", "results"} & settings.keys():
             raise ConfigurationError(
                 f"{fixed.pop()} is set once: Acked({self.name!r}, broker=...)."
             )
@@ -307,6 +309,28 @@ class Acked:
     # -- the broker --------------------------------------------------------------------------------
 
     @property
+    def clock(self) -> Clock:
+        """What its times are read from: the broker's once that is open, so that a countdown is
+        counted by the broker's clock."""
+        if self._clock is not None:
+            return self._clock
+        return _HOST if self._broker is None else self._broker.clock
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its broker is open."""
+        return self._broker is not None
+
+    def open(self) -> None:
+        """Open the broker now, and not with the first task: at the start of a web server, say.
+
+        Raises:
+            BrokerError: It cannot be reached, or refuses.
+            ConfigurationError: It cannot work as it is set up.
+        """
+        assert self.broker is not None
+
+    @property
     def broker_url(self) -> str:
         """Where its tasks are kept."""
         return self.settings.broker_url
@@ -318,8 +342,9 @@ class Acked:
             with self._opening:
                 if self._broker is None:
                     broker = open_broker(
-                        self.broker_url, clock=self.clock, timeout=self.settings.send_timeout
-                    )
+                        self.broker_url, results=self.settings.results, clock=self._clock,
+                        timeout=self.settings.send_timeout,
+                    )  # fmt: skip
                     broker.setup()
                     self._broker = broker
         return self._broker

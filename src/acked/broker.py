@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from acked.clock import Clock
 from acked.delivery import Delivery, Settlement, State
 from acked.message import Message
 from acked.record import Attempt, Progress, Record
@@ -38,6 +39,23 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool
     durable: bool
     host_local: bool
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about how an engine is set up that decides what becomes of the tasks in it.
+
+    Args:
+        subject: What it is about, in a word or two.
+        level: ``ok``, ``info``, or ``warn`` where it will hurt some day. What would lose tasks at
+            once is refused by `Broker.setup`.
+        text: What it is, and what it means for the tasks.
+        remedy: What to do, for ``warn``.
+    """
+
+    subject: str
+    level: Literal["ok", "info", "warn"]
+    text: str
+    remedy: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -120,11 +138,21 @@ class Broker(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is, with any password masked."""
+        """Where it is, with any password masked: for people."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where it is, as `open_broker` takes it, password and all: never logged or shown."""
         ...
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    @property
+    def clock(self) -> Clock:
+        """What its due times and leases are read against: the server's where there is one."""
+        ...
 
     @property
     def presence_dir(self) -> Path | None:
@@ -134,6 +162,10 @@ class Broker(Protocol):
 
     def setup(self) -> None:
         """Make what it needs (tables, keys). Harmless when repeated or run at once by several."""
+        ...
+
+    def conditions(self) -> list[Condition]:
+        """What of the engine's own set-up its users should know. Comes after `setup`."""
         ...
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -269,3 +301,41 @@ class Records(Protocol):
 
 class Engine(Broker, Records, Protocol):
     """A broker that keeps its own records, as every engine but a pure message broker does."""
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """What `Ledger.admit` made of the messages.
+
+    Args:
+        deliveries: Those that may run now, in the order they were given.
+        early: Due time of each that waits for it, by id: to be delivered again then.
+        refused: Those settlements whose lease was lost.
+
+    A message that is in neither was delivered before and needs nothing: its task runs, has ended,
+    or was discarded.
+    """
+
+    deliveries: list[Delivery]
+    early: dict[str, float]
+    refused: list[Settlement]
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """An engine that can keep the records for a broker that carries messages alone (RabbitMQ)."""
+
+    def admit(
+        self,
+        consumer: str,
+        bodies: Sequence[bytes],
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Admission:
+        """Apply *settlements*, then let *consumer* claim the tasks whose messages it was delivered.
+
+        Each is claimed as `Broker.claim` would where its record is QUEUED, or SCHEDULED and due.
+        One that has no record gets it: the message was sent, and its sender died before it could
+        say so here. *bodies* are as they were sent (`acked.message.encode`); of the same task
+        twice, the first counts. Settling and claiming are one write where the engine can.
+        """
+        ...

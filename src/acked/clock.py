@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -25,6 +26,10 @@ class Clock(Protocol):
 # held by a laptop that slept has run out when it wakes.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
+JUMP = 1.0
+"""Seconds by which a server's clock must differ from what this host expects to count as set: more
+than a slow answer explains, less than any lease."""
+
 
 class SystemClock:
     """The host's own clocks."""
@@ -34,6 +39,42 @@ class SystemClock:
 
     def steady(self) -> float:
         return time.clock_gettime(_STEADY)
+
+
+class ServerClock:
+    """The clock of a broker's server, read from this host between two answers of the server.
+
+    Every answer that carries the server's time is told to `sync`; in between, this host's
+    monotonic clock goes on from there. So neither a wrong wall clock here nor one that jumps
+    moves a due time. Until the first answer it is this host's own.
+
+    Both readings are the server's wall clock: servers have no other that every host could read.
+    That one may jump as well; `since_jump` tells.
+    """
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+        self._jumped_at = -math.inf
+
+    def sync(self, server_now: float) -> None:
+        """The server says that it is *server_now*, seconds since the epoch."""
+        here = time.clock_gettime(_STEADY)
+        offset = server_now - here
+        if self._offset is not None and abs(offset - self._offset) > JUMP:
+            self._jumped_at = here
+        self._offset = offset
+
+    def now(self) -> float:
+        offset = self._offset
+        return time.time() if offset is None else time.clock_gettime(_STEADY) + offset
+
+    def steady(self) -> float:
+        return self.now()
+
+    @property
+    def since_jump(self) -> float:
+        """Seconds since the server's clock was last seen to jump; infinite where it never was."""
+        return time.clock_gettime(_STEADY) - self._jumped_at
 
 
 class ManualClock:

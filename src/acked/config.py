@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         broker_url: Where tasks are kept.
+        results: Where the records of a broker are kept that carries messages alone (RabbitMQ).
         task_default_queue: The queue of tasks that name none.
         task_always_eager: `delay` runs the task at once, in the calling process. For tests.
         task_eager_propagates: An eager task's exception is raised to the caller.
@@ -75,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     broker_url: str = ""
+    results: str | None = None
     task_default_queue: str = DEFAULT_QUEUE
     task_always_eager: bool = False
     task_eager_propagates: bool = False

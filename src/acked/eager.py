@@ -45,7 +45,7 @@ def run(app: RecordStore, task: Task[..., Any], message: Message) -> EagerResult
             return EagerResult(app, record, broker.attempts(record.id), value, error)
         clock.advance(max(0.0, record.due - clock.now()))
         for held in broker.claim(_CONSUMER, [record.queue], 1).deliveries:
-            ready = prepare(held, {task.name: task}, broker, _CONSUMER)
+            ready = prepare(held, {task.name: task}, broker, _CONSUMER, now=app.clock.now())
             if isinstance(ready, Attempt):
                 attempt = ready
                 ready = _perform(attempt)

@@ -84,7 +84,7 @@ class Attempt:
 
     def begin(self) -> None:
         """Tell that it starts; from here on `self.request` is this attempt's."""
-        self.started = time.time()
+        self.started = self.task.app.clock.now()
         self._pid = os.getpid()
         self._context = current.set(self.request)
         if signals.task_prerun.receivers:
@@ -109,7 +109,7 @@ class Attempt:
             return
         try:
             if self.task.wants_retry_for(value) and not self.policy.retry.exhausted(
-                self.held.retries, age=time.time() - self.held.sent
+                self.held.retries, age=self.task.app.clock.now() - self.held.sent
             ):
                 self.outcome = RetryAsked(failure=Failure("RetryForResult", text_of(value)))
                 return
@@ -152,12 +152,14 @@ class Attempt:
             # Whatever goes wrong here is not the task's, and must not leave it without an end.
             logger.exception("the end of %s[%s] went wrong", self.task.name, self.held.id)
             failure = Failure("InternalError", f"{type(error).__name__} while the attempt ended")
-            return Settlement.fail(self.held, at=time.time(), started=self.started, failure=failure)
+            return Settlement.fail(
+                self.held, at=self.task.app.clock.now(), started=self.started, failure=failure
+            )
 
     def _finish(self) -> Settlement:
         assert self.outcome is not None
         self.request.flush_progress()
-        now = time.time()
+        now = self.task.app.clock.now()
         settlement = decide(
             self.held, self.outcome, self.policy, now=now, roll=random.random(),
             started=self.started,
@@ -272,16 +274,17 @@ class ExceptionInfo:
 
 
 def prepare(
-    held: Delivery, tasks: Mapping[str, Task[..., Any]], records: Records, consumer: str
-) -> Attempt | Settlement:
+    held: Delivery, tasks: Mapping[str, Task[..., Any]], records: Records, consumer: str, *,
+    now: float,
+) -> Attempt | Settlement:  # fmt: skip
     """The attempt for *held*, or its settlement where it cannot or must not start.
 
     Args:
         held: A delivery of *consumer*, this process.
         tasks: What is registered, by name.
         records: Where the task's progress and checkpoints go.
+        now: Wall-clock time, seconds.
     """
-    now = time.time()
     try:
         message = messages.decode(held.body)
     except MessageUnreadable as error:

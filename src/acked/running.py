@@ -8,7 +8,6 @@ from __future__ import annotations
 import operator
 import random
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -169,7 +168,7 @@ class RunningTask:
         before = request.progress or _NOTHING
         said = Progress(
             done=how_far[0], total=how_far[1], message=str(message), meta=before.meta,
-            state=before.state, at=time.time(),
+            state=before.state, at=self.app.clock.now(),
         )  # fmt: skip
         request.report(said)
 
@@ -222,7 +221,7 @@ class RunningTask:
         done, total = counts_in(copied) or (before.done, before.total)
         own = Progress(
             done=done, total=total, message=before.message, meta=copied,
-            state=state or before.state, at=time.time(),
+            state=state or before.state, at=self.app.clock.now(),
         )  # fmt: skip
         request.own_state = own
         request.report(own)

@@ -23,6 +23,13 @@ class Application(RecordStore, Protocol):
     @property
     def settings(self) -> Settings: ...
 
+    @property
+    def is_open(self) -> bool: ...
+
+    def open(self) -> None:
+        """Open the broker now; nothing when it is open."""
+        ...
+
     def publish(self, messages: Sequence[Message]) -> None:
         """Store *messages*: all or none, durable when it returns."""
         ...

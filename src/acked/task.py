@@ -276,9 +276,10 @@ class Task(RunningTask, Generic[P, R]):
         kwargs: Mapping[str, Any] | None,
         options: Mapping[str, Any],
     ) -> Result[R]:
-        message = self.message(args, kwargs, options)
         if self.app.settings.task_always_eager:
-            return self.app.run_eagerly(self, message)
+            return self.app.run_eagerly(self, self.message(args, kwargs, options))
+        self.app.open()
+        message = self.message(args, kwargs, options)
         self.app.publish([message])
         return self._result(message.id)
 
@@ -288,9 +289,12 @@ class Task(RunningTask, Generic[P, R]):
         kwargs: Mapping[str, Any] | None,
         options: Mapping[str, Any],
     ) -> Result[R]:
-        message = self.message(args, kwargs, options)
         if self.app.settings.task_always_eager:
+            message = self.message(args, kwargs, options)
             return await asyncio.to_thread(self.app.run_eagerly, self, message)
+        if not self.app.is_open:
+            await asyncio.to_thread(self.app.open)
+        message = self.message(args, kwargs, options)
         await self.app.apublish([message])
         return self._result(message.id)
 

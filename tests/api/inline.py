@@ -14,7 +14,7 @@ from acked.record import Record
 def run_next(app: Acked, *, queue: str = "default") -> Settlement:
     """Claim one task that is due, run it, settle it."""
     (held,) = app.broker.claim("inline/0", [queue], 1).deliveries
-    attempt = prepare(held, app.tasks, app.records, "inline/0")
+    attempt = prepare(held, app.tasks, app.records, "inline/0", now=app.clock.now())
     if isinstance(attempt, Settlement):
         settlement = attempt
     else:

@@ -2,60 +2,120 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from acked.broker import Engine
+from acked.broker import Engine, Ledger
 from acked.brokers.memory import MemoryBroker
-from acked.brokers.sqlite import DEFAULT_TIMEOUT, SQLiteBroker
+from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import Clock
 from acked.errors import ConfigurationError
 
-FORMS = "sqlite:////absolute/path.db, sqlite:///relative/path.db, memory://"
+DEFAULT_TIMEOUT = 5.0
 
-NOT_YET = {
-    "redis": "Redis",
-    "rediss": "Redis",
-    "sentinel": "Redis",
-    "postgres": "PostgreSQL",
-    "postgresql": "PostgreSQL",
-    "amqp": "RabbitMQ",
-    "amqps": "RabbitMQ",
-    "pyamqp": "RabbitMQ",
-}
-"""What URLs of Celery's brokers begin with, and the broker."""
+FORMS = (
+    "sqlite:////absolute/path.db, sqlite:///relative/path.db, redis://host:6379/0, "
+    "postgresql://user@host/database, amqp://user@host/vhost with results=, memory://"
+)
+
+REDIS = frozenset({
+    "redis", "rediss", "valkey", "valkeys", "redis+cluster", "rediss+cluster", "redis+sentinel",
+    "rediss+sentinel", "sentinel",
+})  # fmt: skip
+POSTGRES = frozenset({"postgresql", "postgres"})
+RABBITMQ = frozenset({"amqp", "amqps", "pyamqp"})
 
 
 def open_broker(
-    url: str, *, clock: Clock | None = None, timeout: float = DEFAULT_TIMEOUT
+    url: str,
+    *,
+    results: str | None = None,
+    clock: Clock | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
 ) -> Engine:
     """The broker that *url* names. It connects when it is first used.
 
     Args:
         url: One of the forms in `FORMS`; a relative path is taken from the current directory.
-        clock: Where it reads the time; the host's clocks by default.
+        results: Where the records are kept of a broker that carries messages alone (RabbitMQ).
+        clock: Where it reads the time; by default the server's, or the host's where there is none.
         timeout: Seconds to wait for an engine before `BrokerUnavailable`.
 
     Raises:
-        ConfigurationError: No broker has such a URL, or it cannot work here.
+        ConfigurationError: No broker has such a URL, its driver is not installed, or it cannot
+            work here.
     """
     parts = urlsplit(url)
-    if parts.scheme == "memory":
-        return MemoryBroker(clock)
-    if parts.scheme == "sqlite":
-        path = unquote(parts.path.removeprefix("/"))
-        if parts.netloc or not path or parts.query or parts.fragment:
-            raise ConfigurationError(
-                f"broker URL {url!r} names no file. After sqlite: come three slashes and a path, "
-                f"four for an absolute one ({FORMS})."
-            )
-        if path == ":memory:":
-            raise ConfigurationError(f"broker URL {url!r}: for tasks in memory say memory://")
-        return SQLiteBroker(path, clock=clock, timeout=timeout)
-    # The scheme alone: the URL of a server carries a password.
-    if (server := NOT_YET.get(parts.scheme.partition("+")[0])) is not None:
+    scheme = parts.scheme
+    if results is not None and scheme not in RABBITMQ:
         raise ConfigurationError(
-            f"broker URL {parts.scheme}://...: {server} is not available in this version. "
-            f"Leave broker= out for a SQLite file in the project, or name one of {FORMS}."
+            f"results= names a place for the records of RabbitMQ; {scheme}: keeps its own. "
+            "Leave it out."
         )
-    named = f"{parts.scheme}://..." if parts.netloc else repr(url)
+    if scheme == "memory":
+        return MemoryBroker(clock)
+    if scheme == "sqlite":
+        return _open_sqlite(url, parts, clock, timeout)
+    if scheme in REDIS:
+        return _open_redis(url, clock, timeout)
+    if scheme in POSTGRES:
+        return _open_postgres(url, clock, timeout)
+    if scheme in RABBITMQ:
+        return _open_rabbitmq(url, results, clock, timeout)
+    # The scheme alone: the URL of a server carries a password.
+    named = f"{scheme}://..." if parts.netloc else repr(url)
     raise ConfigurationError(f"broker URL {named} has an unknown form. Known are {FORMS}.")
+
+
+def _open_sqlite(url: str, parts: SplitResult, clock: Clock | None, timeout: float) -> SQLiteBroker:
+    path = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or not path or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"broker URL {url!r} names no file. After sqlite: come three slashes and a path, "
+            f"four for an absolute one ({FORMS})."
+        )
+    if path == ":memory:":
+        raise ConfigurationError(f"broker URL {url!r}: for tasks in memory say memory://")
+    return SQLiteBroker(path, clock=clock, timeout=timeout)
+
+
+# The drivers of servers are extras, so they are imported where they are needed.
+
+
+def _open_redis(url: str, clock: Clock | None, timeout: float) -> Engine:
+    try:
+        from acked.brokers.redis import RedisBroker  # noqa: PLC0415 - an optional driver
+    except ModuleNotFoundError as error:
+        raise _driver_missing(error, "Redis", "redis") from None
+    return RedisBroker(url, clock=clock, timeout=timeout)
+
+
+def _open_postgres(url: str, clock: Clock | None, timeout: float) -> Engine:
+    try:
+        from acked.brokers.postgres import PostgresBroker  # noqa: PLC0415 - an optional driver
+    except ModuleNotFoundError as error:
+        raise _driver_missing(error, "PostgreSQL", "postgres") from None
+    return PostgresBroker(url, clock=clock, timeout=timeout)
+
+
+def _open_rabbitmq(url: str, results: str | None, clock: Clock | None, timeout: float) -> Engine:
+    try:
+        from acked.brokers.rabbitmq import RabbitMQBroker  # noqa: PLC0415 - an optional driver
+    except ModuleNotFoundError as error:
+        raise _driver_missing(error, "RabbitMQ", "rabbitmq") from None
+    if results is None:
+        raise ConfigurationError(
+            "RabbitMQ carries messages and keeps no results, progress or history. Say where those "
+            'are kept: Acked(..., broker="amqp://...", results="redis://..."), or postgresql:// '
+            "or sqlite:////."
+        )
+    store = open_broker(results, clock=clock, timeout=timeout)
+    if not isinstance(store, Ledger):
+        raise ConfigurationError(f"results={store.url} cannot keep the records of RabbitMQ.")
+    return RabbitMQBroker(url, store, clock=clock, timeout=timeout)
+
+
+def _driver_missing(error: ModuleNotFoundError, server: str, extra: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{server} needs a driver that is not installed ({error.name}): "
+        f"pip install 'acked[{extra}]'"
+    )

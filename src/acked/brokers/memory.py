@@ -35,6 +35,7 @@ from acked.broker import (
     Beat,
     Capabilities,
     Claim,
+    Condition,
     Filter,
     Order,
     QueueCounts,
@@ -63,6 +64,7 @@ class MemoryBroker:
     """
 
     url = "memory://"
+    address = url
     capabilities = Capabilities(shared=False, durable=False, host_local=True)
     presence_dir: Path | None = None
 
@@ -84,8 +86,16 @@ class MemoryBroker:
         self._interrupts = 0
         self._thread = threading.local()
 
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
     def setup(self) -> None:
         """Nothing to make."""
+
+    def conditions(self) -> list[Condition]:
+        """Nothing is set up."""
+        return []
 
     def close(self) -> None:
         """Nothing to let go of; the tasks stay."""

@@ -91,9 +91,14 @@ def _examine_broker(opened: Opened) -> Iterator[Finding]:
     if isinstance(broker, SQLiteBroker):
         path = broker.path
         yield from _checked("file", lambda: check_file(path))
+    yield from (
+        Finding(check=each.subject, level=each.level, text=each.text, remedy=each.remedy)
+        for each in broker.conditions()
+    )
     yield from _checked("clock", lambda: host.clock(SystemClock(), records))
     yield from _checked(
-        "workers", lambda: check_workers(records.workers(), records.counts(), now=time.time())
+        "workers",
+        lambda: check_workers(records.workers(), records.counts(), now=broker.clock.now()),
     )
     if app is not None:
         yield from _checked("routes", lambda: check_routes(_routes(app), records.workers()))

@@ -94,7 +94,7 @@ class Feed:
             BrokerError: The broker still refuses.
         """
         self.flush()
-        now = time.time()
+        now = self.broker.clock.now()
         unknown = self.broker.seize(self.consumer, by=self.consumer)
         self.broker.settle([Settlement.unstarted(held, at=now) for held in unknown])
 
@@ -155,7 +155,7 @@ class Feed:
 
     def give_back(self) -> int:
         """Release every delivery that is not started; how many."""
-        count, now = 0, time.time()
+        count, now = 0, self.broker.clock.now()
         while (held := self.next()) is not None:
             self.done(Settlement.unstarted(held, at=now))
             count += 1

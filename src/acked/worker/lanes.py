@@ -67,8 +67,8 @@ def enter(section: Section, slot: int, attempt: Attempt) -> None:
     """Say in the presence file that *attempt* runs, and until when it may."""
     limit = attempt.policy.time_limit or 0.0
     section.begin(
-        slot, attempt.held.token, time.time(), time.monotonic() + limit if limit else 0.0, limit,
-        rules_of(attempt.policy),
+        slot, attempt.held.token, attempt.task.app.clock.now(),
+        time.monotonic() + limit if limit else 0.0, limit, rules_of(attempt.policy),
     )  # fmt: skip
 
 

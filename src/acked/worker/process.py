@@ -164,7 +164,7 @@ class TaskProcess:
     def _start(self, held: Delivery) -> None:
         began = time.monotonic()
         if self._feed.stale(began):
-            self._feed.done(Settlement.unstarted(held, at=time.time()))
+            self._feed.done(Settlement.unstarted(held, at=self._now()))
             self._feed.give_back()
             return
         self._busy_since = began
@@ -172,7 +172,7 @@ class TaskProcess:
         if self._alone:
             self._wait_for_lanes()
         # In its slot already: decoding arguments is the task's code, too.
-        self._section.begin(0, held.token, time.time())
+        self._section.begin(0, held.token, self._now())
         ready = self._prepare(held)
         if isinstance(ready, Settlement):
             self._feed.done(ready)
@@ -216,7 +216,7 @@ class TaskProcess:
         slot = lane.places.take(STUCK_AFTER)
         if slot is None:
             # Another process may have a place free: nothing waits here for one.
-            self._feed.done(Settlement.unstarted(attempt.held, at=time.time()))
+            self._feed.done(Settlement.unstarted(attempt.held, at=self._now()))
             self._feed.give_back()
             self._wait_for_a_place(lane)
             return
@@ -237,8 +237,11 @@ class TaskProcess:
             while not lane.places.wait_all_free(POLL) and not self._stopping:
                 pass
 
+    def _now(self) -> float:
+        return self._broker.clock.now()
+
     def _prepare(self, held: Delivery) -> Attempt | Settlement:
-        return prepare(held, self._app.tasks, self._app.records, self._consumer)
+        return prepare(held, self._app.tasks, self._app.records, self._consumer, now=self._now())
 
     def _worn_out(self) -> bool:
         """Whether this process has run enough and is to be replaced."""
@@ -329,7 +332,7 @@ class TaskProcess:
                 # It needs the main thread: another process may have one free. Nothing more is
                 # claimed here until this one's is, or the same delivery would go to and fro.
                 self._handed_back = True
-                self._feed.done(Settlement.unstarted(held, at=time.time()))
+                self._feed.done(Settlement.unstarted(held, at=self._now()))
             else:
                 lane.submit(ready, slot)
 

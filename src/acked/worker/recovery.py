@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -120,7 +119,7 @@ class Recovery:
         self, seized: Sequence[Delivery], running: Mapping[str, Sequence[Running]], death: Death
     ) -> list[Aftermath]:
         """Decide what becomes of deliveries taken over from the dead, and write it."""
-        now = time.time()
+        now = self._broker.clock.now()
         aftermath: list[Aftermath] = []
         for held in seized:
             slots = running.get(held.consumer, ())

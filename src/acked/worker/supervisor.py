@@ -162,7 +162,7 @@ class Supervisor:
             self._announce(hello)
 
     def _open(self, hello: wire.Hello) -> None:
-        broker = self._broker = open_broker(hello.broker_url)
+        broker = self._broker = open_broker(hello.broker_url, results=hello.results)
         broker.setup()
         directory = broker.presence_dir
         if not broker.capabilities.shared or directory is None:
@@ -170,6 +170,9 @@ class Supervisor:
                 f"a worker cannot use {broker.url}: no other process sees its tasks. "
                 "Use a sqlite:// URL, or run tasks in place with task.apply()."
             )
+        for each in broker.conditions():
+            level = logging.WARNING if each.level == "warn" else logging.INFO
+            logger.log(level, "%s: %s", each.subject, f"{each.text} {each.remedy}".strip())
         options = self._options
         # The main thread's slot, and those of coroutines also where no task is one yet: the next
         # reload may bring the first.

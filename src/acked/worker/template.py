@@ -255,6 +255,7 @@ def introduce(app: Acked, options: WorkerOptions) -> wire.Hello:
     return wire.Hello(
         app=app.name,
         broker_url=app.broker_url,
+        results=app.settings.results,
         lease=settings.lease,
         heartbeat=settings.heartbeat,
         result_expires=settings.result_expires,

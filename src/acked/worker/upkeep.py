@@ -45,7 +45,7 @@ class Upkeep:
         self._clock = SystemClock()
         self._renewed = 0.0
         self._reap_from = 0.0
-        self._began = time.time(), time.monotonic()
+        self._began = broker.clock.now(), time.monotonic()
         self._next_beat = 0.0
         self._next_neighbours = 0.0
         self._next_prune = 0.0
@@ -112,7 +112,7 @@ class Upkeep:
         """Delete records past their retention, in small steps."""
         # The clock's own time, or less: a clock set forward by years must not delete what was kept
         # for days.
-        wall = min(time.time(), self._began[0] + time.monotonic() - self._began[1])
+        wall = min(self._broker.clock.now(), self._began[0] + time.monotonic() - self._began[1])
         succeeded, failed = self.hello.result_expires, self.hello.failure_expires
         try:
             count = self._broker.prune(

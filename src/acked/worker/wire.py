@@ -17,6 +17,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     app: str
     broker_url: str
+    results: str | None
     lease: float
     heartbeat: float
     result_expires: float | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from acked.broker import Capabilities
+from acked.broker import Capabilities, Condition
 from acked.brokers.sqlite.connection import Database
 from acked.brokers.sqlite.queue import TaskQueue
 from acked.brokers.sqlite.records import TaskRecords
@@ -53,6 +53,18 @@ class SQLiteBroker(TaskQueue, TaskRecords):
     @property
     def url(self) -> str:
         return f"sqlite:///{self.path}"
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    def conditions(self) -> list[Condition]:
+        """Nothing that a connection does not set up itself."""
+        return []
 
     def setup(self) -> None:
         """Make the file and the directory beside it."""
