@@ -1,0 +1,126 @@
+"""Private servers for tests: on free ports of 127.0.0.1, with data in a directory of their own.
+
+Each engine has its module beside this one, with a subclass that says how it is started, when it
+answers, and how an empty place in it is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str, *places: str) -> str:
+    """Where the installed program *name* is; Debian keeps some outside PATH, in *places*.
+
+    Raises:
+        AssertionError: It is not installed. `make test` installs it.
+    """
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *places]))
+    assert found is not None, f"{name} is not installed; `make test` installs it"
+    return found
+
+
+class Server:
+    """A server process. Subclasses give `command` and `answers`, and `fresh`.
+
+    Args:
+        directory: Where it keeps its data and its log.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The command that starts it in the foreground, on `port`."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables it needs."""
+        return {}
+
+    def answers(self) -> bool:
+        """Whether it takes requests now."""
+        raise NotImplementedError
+
+    def fresh(self) -> str:
+        """A broker URL of an empty place in it that no other test uses."""
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        """Start it, on the data that is there, and wait until it answers."""
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), env={**os.environ, **self.environment()}, cwd=self.directory,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, f"{self.command()[0]} ended: {self.output()}"
+            assert time.monotonic() < deadline, f"no answer of {self.command()[0]}: {self.output()}"
+            time.sleep(0.02)
+        return self
+
+    def output(self) -> str:
+        """The end of what it has logged."""
+        return (self.directory / "server.log").read_text(errors="replace")[-4000:]
+
+    def signal(self, number: int) -> None:
+        """Send *number* to the server and everything it started."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def freeze(self) -> None:
+        """Stop it in its tracks: connections stay, nothing is answered."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, at once."""
+        self.signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(10)
+
+    def stop(self) -> None:
+        """End it in good order, or by force where that takes long."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.kill()
