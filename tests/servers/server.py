@@ -110,10 +110,8 @@ class Server:
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
         self.kill()
 
     def __enter__(self) -> Self:
