@@ -1,15 +1,11 @@
 """Sending from many threads and coroutines at once, in as few durable writes as possible.
 
 A flush to disk takes as long for a hundred messages as for one, so those who send at the same
-moment share one.
-
-Threads
-    The first to come leads: it sends what is pending and goes on while there is more. Those that
-    come while it sends add theirs and wait. A thread that is alone calls the broker directly, with
-    nothing to wait for.
-Coroutines
-    They hand their messages to one thread of this publisher, which sends whatever has gathered and
-    wakes each event loop once for all it has sent.
+moment share one. A thread that is alone calls the broker itself, with nothing to wait for. Whoever
+comes while another writes leaves its messages to the *writer*, one thread of this publisher, which
+sends whatever has gathered since its last write. It neither makes messages nor goes back to a
+caller in between, so the next write begins as soon as the last one has ended: with eight threads
+that was measured a third quicker than letting each write's senders take the next one over.
 
 One send has one fate: all or none of its messages. When a write for several senders fails for a
 reason that may be one sender's fault, each is tried alone, so that none fails for another's.
@@ -18,6 +14,7 @@ reason that may be one sender's fault, each is tried alone, so that none fails f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import weakref
@@ -34,31 +31,32 @@ MAX_BATCH = 1_000
 
 
 class _Send:
-    """One call of `send` that waits for another thread, or one of `asend`.
+    """One call of `send` or `asend` that is left to the writer.
 
     Args:
         messages: What it sends.
         future: Of the coroutine that waits; None for a thread.
 
     Attributes:
-        turn: Released when it is done, or when it is to lead.
-        to_lead: What it is to send, itself included; empty while another leads.
-        done: It was sent, or failed.
+        over: Released when it was sent, or failed; for a thread.
         error: What it failed with.
     """
 
-    __slots__ = ("done", "error", "future", "messages", "to_lead", "turn")
+    __slots__ = ("error", "future", "messages", "over")
 
     def __init__(
         self, messages: Sequence[Message], future: asyncio.Future[None] | None = None
     ) -> None:
         self.messages = messages
         self.future = future
-        self.turn = threading.Lock()  # a semaphore of 0, in C
-        self.turn.acquire()
-        self.to_lead: list[_Send] = []
-        self.done = False
+        self.over = threading.Lock()  # a semaphore of 0, in C
+        self.over.acquire()
         self.error: Exception | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits for it: a coroutine that was cancelled does not."""
+        return self.future is None or not self.future.cancelled()
 
 
 class Publisher:
@@ -73,13 +71,11 @@ class Publisher:
         _publishers.add(self)
 
     def start_afresh(self) -> None:
-        """Forget what is pending and every thread; for a forked child."""
-        self._lock = threading.Lock()
-        self._leading = False
+        """Forget what is pending and the writer; for a forked child."""
+        self._turn = threading.Lock()  # held during each write
         self._pending: deque[_Send] = deque()
-        self._gathered: deque[_Send] = deque()
         self._gathering = threading.Condition(threading.Lock())
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self._closed = False
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -90,61 +86,70 @@ class Publisher:
         """
         # A soft time limit strikes after the write, so that its outcome is known.
         with shielded():
-            own = self._queue_behind(messages)
-            if own is not None:
-                self._follow(own)
+            if not self._pending and self._turn.acquire(blocking=False):
+                try:
+                    self._broker.send(messages)
+                finally:
+                    self._turn.release()
                 return
-            try:
-                self._broker.send(messages)
-            finally:
-                self._hand_over()
-
-    def _queue_behind(self, messages: Sequence[Message]) -> _Send | None:
-        """A place in the line, or None: nobody leads, so the caller does."""
-        with self._lock:
-            if not self._leading:
-                self._leading = True
-                return None
             own = _Send(messages)
+            self._leave_to_writer(own)
+            try:
+                own.over.acquire()
+            except BaseException:  # Ctrl-C; what the writer has not taken yet is not sent
+                self._withdraw(own)
+                raise
+            if own.error is not None:
+                raise own.error
+
+    async def asend(self, messages: Sequence[Message]) -> None:
+        """`send` for coroutines. One that is cancelled before its turn sends nothing."""
+        own = _Send(messages, asyncio.get_running_loop().create_future())
+        self._leave_to_writer(own)
+        assert own.future is not None
+        await own.future
+
+    def close(self) -> None:
+        """Send what was left to the writer, and end it."""
+        with self._gathering:
+            self._closed = True
+            self._gathering.notify()
+            writer = self._writer
+        if writer is not None and writer is not threading.current_thread():
+            writer.join()
+
+    def _leave_to_writer(self, own: _Send) -> None:
+        with self._gathering:
+            if self._closed:
+                raise BrokerError("the application is closed; its broker is let go of")
             self._pending.append(own)
-            return own
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write_on, name="acked-publisher", daemon=True
+                )
+                self._writer.start()
+            self._gathering.notify()
 
-    def _follow(self, own: _Send) -> None:
-        try:
-            own.turn.acquire()
-            if own.to_lead:
-                self._write(own.to_lead)
-        finally:
-            self._leave(own)
-        if own.error is not None:
-            raise own.error
+    def _withdraw(self, own: _Send) -> None:
+        with self._gathering, contextlib.suppress(ValueError):
+            self._pending.remove(own)
 
-    def _leave(self, own: _Send) -> None:
-        """Leave the line so that nobody waits for *own*, even when it was interrupted (Ctrl-C)."""
-        if own.done and not own.to_lead:
-            return
-        with self._lock:
-            if own in self._pending:
-                self._pending.remove(own)
-            for each in reversed(own.to_lead):
-                if each is own:
-                    continue
-                if each.done:
-                    each.turn.release()
-                else:  # the write was interrupted; sending again what was stored is harmless
-                    self._pending.appendleft(each)
-        if own.to_lead:
-            self._hand_over()
+    # -- the writer --------------------------------------------------------------------------------
 
-    def _hand_over(self) -> None:
-        """Let the first who waits lead the next write; with nobody waiting, nobody leads."""
-        with self._lock:
-            batch = _take(self._pending)
-            if not batch:
-                self._leading = False
-                return
-            batch[0].to_lead = batch
-        batch[0].turn.release()
+    def _write_on(self) -> None:
+        while True:
+            with self._gathering:
+                while not self._pending and not self._closed:
+                    self._gathering.wait()
+                if not self._pending:
+                    return
+            with self._turn:
+                # Taken only now: whoever came during the write before belongs to this one.
+                with self._gathering:
+                    batch = [each for each in _take(self._pending) if each.wanted]
+                if batch:
+                    self._write(batch)
+            _tell(batch)
 
     def _write(self, batch: Sequence[_Send]) -> None:
         """Send what *batch* holds in one write; each gets its own error, if there is one."""
@@ -160,48 +165,6 @@ class Publisher:
                     self._write([each])
                 return
             batch[0].error = error
-        for each in batch:
-            each.done = True
-
-    # -- coroutines --------------------------------------------------------------------------------
-
-    async def asend(self, messages: Sequence[Message]) -> None:
-        """`send` for coroutines. One that is cancelled before its turn sends nothing."""
-        own = _Send(messages, asyncio.get_running_loop().create_future())
-        with self._gathering:
-            if self._closed:
-                raise BrokerError("the application is closed; its broker is let go of")
-            self._gathered.append(own)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._send_gathered, name="acked-publisher", daemon=True
-                )
-                self._thread.start()
-            self._gathering.notify()
-        assert own.future is not None
-        await own.future
-
-    def _send_gathered(self) -> None:
-        while True:
-            with self._gathering:
-                while not self._gathered and not self._closed:
-                    self._gathering.wait()
-                batch = _take(self._gathered)
-            if not batch:
-                return
-            wanted = [each for each in batch if each.future and not each.future.cancelled()]
-            if wanted:
-                self._write(wanted)
-            _resolve(wanted)
-
-    def close(self) -> None:
-        """Send what coroutines have handed over, and end the thread."""
-        with self._gathering:
-            self._closed = True
-            self._gathering.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
 
 
 def _take(line: deque[_Send]) -> list[_Send]:
@@ -214,11 +177,13 @@ def _take(line: deque[_Send]) -> list[_Send]:
     return batch
 
 
-def _resolve(batch: Iterable[_Send]) -> None:
-    """Wake the coroutines, with one call for each event loop."""
+def _tell(batch: Iterable[_Send]) -> None:
+    """Wake the threads, and the coroutines with one call for each event loop."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Send]] = defaultdict(list)
     for each in batch:
-        if each.future is not None:
+        if each.future is None:
+            each.over.release()
+        else:
             by_loop[each.future.get_loop()].append(each)
     for loop, sends in by_loop.items():
         try:

@@ -175,21 +175,36 @@ def test_settings_can_be_changed_but_not_the_broker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "server"),
+    ("url", "driver", "said"),
     [
-        ("redis://:hunter2@localhost", "Redis"),
-        ("rediss://:hunter2@localhost", "Redis"),
-        ("postgresql+psycopg://shop:hunter2@localhost/shop", "PostgreSQL"),
-        ("amqp://guest:hunter2@localhost//", "RabbitMQ"),
+        ("redis://:hunter2@localhost", "redis", "Redis needs a driver"),
+        ("rediss://:hunter2@localhost", "redis", "pip install 'acked[redis]'"),
+        ("postgresql://shop:hunter2@localhost/shop", "psycopg", "pip install 'acked[postgres]'"),
+        ("amqp://guest:hunter2@localhost//", "amqp", "pip install 'acked[rabbitmq]'"),
     ],
 )
-def test_a_broker_that_is_not_there_yet_is_named_without_its_password(
-    url: str, server: str
+def test_a_driver_that_is_not_installed_is_named_with_its_extra(
+    url: str, driver: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = Acked("shop", broker=url)
+    package = next(
+        name
+        for name in ("redis", "postgres", "rabbitmq")
+        if f"acked[{name}]" in said or name == driver
+    )
+    for name in list(sys.modules):
+        if name.partition(".")[0] == driver or name.startswith(f"acked.brokers.{package}"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, driver, None)
+    app = Acked("shop", broker=url, results="memory://" if driver == "amqp" else None)
     with pytest.raises(ConfigurationError) as refused:
         _ = app.broker
-    assert f"{server} is not available in this version. Leave broker= out" in str(refused.value)
+    assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_scheme_nobody_knows_is_refused_without_its_password() -> None:
+    with pytest.raises(ConfigurationError, match="unknown form") as refused:
+        _ = Acked("shop", broker="postgresql+psycopg://shop:hunter2@localhost/shop").broker
     assert "hunter2" not in str(refused.value)
 
 
