@@ -123,7 +123,7 @@ class Proxy:
     ) -> None:  # fmt: skip
         self.stop()
 
-    # -- in the loop's thread ---------------------------------------------------------------------
+    # -- in the loop's thread ------------------------------------------------------------------
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(TOLD_WITHIN)
@@ -143,7 +143,6 @@ class Proxy:
 
     async def _end(self) -> None:
         self._server.close()
-        await self._reset_all()
         waiting = [task for task in self._tasks if task.cancel()]
         await asyncio.gather(*waiting, return_exceptions=True)
 
@@ -159,7 +158,7 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._carry(reader, thence, connection))
                 both.create_task(self._carry(there, writer, connection))
-        except* OSError:
+        except* (OSError, asyncio.CancelledError):
             # One side is gone without a goodbye, so the other hears none either.
             connection.reset()
         finally:
