@@ -157,8 +157,8 @@ def test_a_connection_is_closed_in_mid_message(
 def test_a_server_that_is_down_looks_like_one(echo: Echo, proxy: Proxy) -> None:
     echo.close()
     with (
-        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client,
         pytest.raises(ConnectionResetError),
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client,
     ):
         client.recv(1)
 
