@@ -309,33 +309,46 @@ class Admission(msgspec.Struct, frozen=True):
     Args:
         deliveries: Those that may run now, in the order they were given.
         early: Due time of each that waits for it, by id: to be delivered again then.
+        paused: Those whose queue is paused: to be offered again.
+        unknown: Those that have no record: discarded, or purged, or lost by the ledger.
         refused: Those settlements whose lease was lost.
 
-    A message that is in neither was delivered before and needs nothing: its task runs, has ended,
-    or was discarded.
+    A message that is in none of them needs nothing: its task runs, has ended, or waits in another
+    queue, where it has a message of its own.
     """
 
     deliveries: list[Delivery]
     early: dict[str, float]
+    paused: list[str]
+    unknown: list[str]
     refused: list[Settlement]
 
 
 @runtime_checkable
-class Ledger(Protocol):
-    """An engine that can keep the records for a broker that carries messages alone (RabbitMQ)."""
+class Ledger(Engine, Protocol):
+    """An engine that can keep the records for a broker that carries messages alone (RabbitMQ).
+
+    A task is sent to it as to any engine (`Broker.send`), then its message is sent to the other.
+    So a task without a message is found by `overdue`, and a message without a task was discarded.
+    """
 
     def admit(
         self,
         consumer: str,
-        bodies: Sequence[bytes],
+        queues: Sequence[str],
+        task_ids: Sequence[str],
         *,
         settlements: Sequence[Settlement] = (),
     ) -> Admission:
         """Apply *settlements*, then let *consumer* claim the tasks whose messages it was delivered.
 
-        Each is claimed as `Broker.claim` would where its record is QUEUED, or SCHEDULED and due.
-        One that has no record gets it: the message was sent, and its sender died before it could
-        say so here. *bodies* are as they were sent (`acked.message.encode`); of the same task
-        twice, the first counts. Settling and claiming are one write where the engine can.
+        Each of *task_ids* is claimed as `Broker.claim` would where it is QUEUED, or SCHEDULED and
+        due, in one of *queues* that is not paused. The same id twice counts once. Nothing else is
+        claimed. Settling and claiming are one write where the engine can.
         """
+        ...
+
+    def overdue(self, before: float, limit: int) -> list[Record]:
+        """Up to *limit* waiting tasks that have been due since before *before* (wall-clock
+        seconds), the longest first; tasks of paused queues are left out."""
         ...

@@ -32,6 +32,7 @@ import msgspec
 from acked import record as change
 from acked.broker import (
     DEFAULT_LEASE,
+    Admission,
     Beat,
     Capabilities,
     Claim,
@@ -126,10 +127,7 @@ class MemoryBroker:
             now = self._clock.now()
             for line in self._open_lines(queues):
                 while len(deliveries) < limit and (waiting := self._first(line)) is not None:
-                    token = next(self._tokens)
-                    held = change.claim(waiting, token=token, consumer=consumer, now=now)
-                    self._store(held)
-                    deliveries.append(change.as_delivery(held))
+                    deliveries.append(self._hand_out(waiting, consumer, now))
             if deliveries:
                 self._expect_beats(consumer)
                 self._ring()
@@ -206,6 +204,47 @@ class MemoryBroker:
     def interrupt(self) -> None:
         self._interrupts += 1
         self._ring()
+
+    # Keeping the records of another broker
+
+    def admit(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        task_ids: Sequence[str],
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Admission:
+        with self._lock:
+            admission = Admission([], {}, [], [], self.settle(settlements))
+            now = self._clock.now()
+            for task_id in dict.fromkeys(task_ids):
+                record = self._records.get(task_id)
+                if record is None:
+                    admission.unknown.append(task_id)
+                elif not record.is_waiting or record.queue not in queues:
+                    pass
+                elif record.state is State.SCHEDULED and record.due > now:
+                    admission.early[task_id] = record.due
+                elif self._lines[record.queue].paused:
+                    admission.paused.append(task_id)
+                else:
+                    ready = change.due(record) if record.state is State.SCHEDULED else record
+                    admission.deliveries.append(self._hand_out(ready, consumer, now))
+            if admission.deliveries:
+                self._expect_beats(consumer)
+        return admission
+
+    def overdue(self, before: float, limit: int) -> list[Record]:
+        with self._lock:
+            late = [
+                record
+                for record in self._records.values()
+                if record.is_waiting
+                and record.due < before
+                and not self._lines[record.queue].paused
+            ]
+        return heapq.nsmallest(limit, late, key=lambda record: (record.due, record.tag))
 
     # Reading and operating
 
@@ -360,6 +399,11 @@ class MemoryBroker:
             self._running.add(record.id)
         else:
             self._running.discard(record.id)
+
+    def _hand_out(self, waiting: Record, consumer: str, now: float) -> Delivery:
+        held = change.claim(waiting, token=next(self._tokens), consumer=consumer, now=now)
+        self._store(held)
+        return change.as_delivery(held)
 
     def _delete(self, doomed: Iterable[Record]) -> int:
         ids = [record.id for record in doomed]

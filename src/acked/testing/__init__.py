@@ -12,8 +12,8 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{part}"
         for part in (
-            "claiming", "histories", "leases", "model", "operating", "reading", "sending",
-            "settling", "timeline", "waiting",
+            "claiming", "histories", "leases", "ledger", "model", "operating", "reading",
+            "sending", "settling", "timeline", "waiting",
         )
     )
 )  # fmt: skip

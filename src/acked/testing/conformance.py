@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from acked.testing.claiming import ClaimingPromises
 from acked.testing.leases import LeasePromises
+from acked.testing.ledger import LedgerPromises
 from acked.testing.operating import OperatingPromises
 from acked.testing.reading import ReadingPromises
 from acked.testing.sending import SendingPromises
@@ -19,6 +20,7 @@ class BrokerConformance(
     OperatingPromises,
     ReadingPromises,
     WaitingPromises,
+    LedgerPromises,
 ):
     """Subclass it, give `make_broker` and `plant_raw`, and get every promise tested.
 

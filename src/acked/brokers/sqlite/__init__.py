@@ -1,8 +1,9 @@
 """The broker that is one SQLite file: no server, durable, for the processes of one host.
 
 ``schema.sql`` says what is stored, and ``turn.sql`` how a worker moves on. `queue` and `records`
-are the two protocols. Below them, `connection` keeps what is written durable, `placement` refuses
-what would not, and `waiting` and `wake` wake idle workers.
+are the two protocols, and `ledger` what RabbitMQ needs beside them. Below them, `connection` keeps
+what is written durable, `placement` refuses what would not, and `waiting` and `wake` wake idle
+workers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from acked.broker import Capabilities, Condition
 from acked.brokers.sqlite.connection import Database
+from acked.brokers.sqlite.ledger import TaskLedger
 from acked.brokers.sqlite.queue import TaskQueue
 from acked.brokers.sqlite.records import TaskRecords
 from acked.brokers.sqlite.waiting import Waiting
@@ -21,8 +23,8 @@ __all__ = ["SQLiteBroker"]
 DEFAULT_TIMEOUT = 5.0
 
 
-class SQLiteBroker(TaskQueue, TaskRecords):
-    """`Broker` and `Records` in one SQLite file.
+class SQLiteBroker(TaskQueue, TaskRecords, TaskLedger):
+    """`Broker`, `Records` and `Ledger` in one SQLite file.
 
     Args:
         path: The file; made when it is first used, readable by its owner alone.

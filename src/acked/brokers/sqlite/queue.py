@@ -196,8 +196,9 @@ class TaskQueue(Store):
             connection.execute(
                 TURN,
                 (
-                    consumer, _worker(consumer), this_boot(), self._clock.steady() + DEFAULT_LEASE,
-                    msgspec.json.encode(queues).decode(), max(limit, 0), now, _token_base(),
+                    consumer, worker_of(consumer), this_boot(),
+                    self._clock.steady() + DEFAULT_LEASE,
+                    msgspec.json.encode(queues).decode(), max(limit, 0), now, token_base(),
                 ),
             )  # fmt: skip
             numbers = fetch(connection, "SELECT number FROM refused")
@@ -228,7 +229,7 @@ class TaskQueue(Store):
         with self._database.session() as connection:
             if not fetch(connection, f"{held} LIMIT 1", bindings):
                 return []
-        base = _token_base()
+        base = token_base()
         with self._database.transaction() as connection:
             rows = fetch(connection, held, bindings)
             deliveries = [_seized(row, base) for row in rows]
@@ -237,7 +238,7 @@ class TaskQueue(Store):
                 [(each.token, by, each.tag) for each in deliveries],
             )
             lease_until = self._clock.steady() + DEFAULT_LEASE
-            connection.execute(EXPECT_BEATS, (_worker(by), this_boot(), lease_until))
+            connection.execute(EXPECT_BEATS, (worker_of(by), this_boot(), lease_until))
         return deliveries
 
 
@@ -262,7 +263,8 @@ def _seized(row: Sequence[Any], base: int) -> Delivery:
     )  # fmt: skip
 
 
-def _worker(consumer: str) -> str:
+def worker_of(consumer: str) -> str:
+    """The worker whose process *consumer* is."""
     return consumer.partition("/")[0]
 
 
@@ -271,7 +273,7 @@ def _range(holder: str) -> tuple[str, str, str]:
     return holder, f"{holder}/", f"{holder}0"
 
 
-def _token_base() -> int:
+def token_base() -> int:
     """What is added to a task's own number to make a token. From the system, not `random`: a task
     that seeds `random` would make tokens repeat."""
     return secrets.randbits(62) | 1

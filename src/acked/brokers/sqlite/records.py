@@ -114,7 +114,7 @@ class TaskRecords(Store):
     def get(self, task_id: str) -> Record | None:
         with self._database.session() as connection:
             rows = fetch(connection, f"{RECORD} WHERE id = ?", (storable(task_id),))
-        return _record(rows[0]) if rows else None
+        return as_record(rows[0]) if rows else None
 
     def attempts(self, task_id: str) -> list[Attempt]:
         with self._database.session() as connection:
@@ -127,7 +127,7 @@ class TaskRecords(Store):
             rows = fetch(
                 connection, f"{RECORD} {PAGE.format(numbers=numbers)}", (*bindings, max(limit, 0))
             )
-        return [_record(row) for row in rows]
+        return [as_record(row) for row in rows]
 
     def counts(self) -> list[QueueCounts]:
         found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
@@ -201,13 +201,13 @@ class TaskRecords(Store):
                     "now": self._clock.now(),
                     "wish": wish,
                     "soft": REVOKE_SOFT,
-                    "ids": _list(task_ids),
+                    "ids": as_list(task_ids),
                 },
             )
             return connection.changes()
 
     def requeue(self, task_ids: Sequence[str]) -> int:
-        ids = _list(task_ids)
+        ids = as_list(task_ids)
         with self._database.transaction() as connection:
             connection.execute(FORGET_PROGRESS, (ids,))
             connection.execute(REQUEUE, (self._clock.now(), ids))
@@ -217,7 +217,7 @@ class TaskRecords(Store):
 
     def discard(self, task_ids: Sequence[str]) -> int:
         return self._delete(
-            "id IN (SELECT value FROM json_each(?)) AND state <> 'RUNNING'", (_list(task_ids),)
+            "id IN (SELECT value FROM json_each(?)) AND state <> 'RUNNING'", (as_list(task_ids),)
         )
 
     def purge(self, queue: str) -> int:
@@ -279,7 +279,8 @@ class TaskRecords(Store):
                 fetch(connection, f"PRAGMA incremental_vacuum({SHRUNK_AT_ONCE})")
 
 
-def _record(row: tuple[Any, ...]) -> Record:
+def as_record(row: tuple[Any, ...]) -> Record:
+    """A row of `RECORD`."""
     (
         task_id, body, name, queue, priority, sent, state, due, attempt, retries, losses,
         suspected, runs, token, consumer, claimed, finished, result, failure, reason, revoke,
@@ -327,5 +328,6 @@ def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
     return None if record is None else (record.state, record.progress)
 
 
-def _list(task_ids: Sequence[str]) -> str:
-    return msgspec.json.encode([storable(each) for each in task_ids]).decode()
+def as_list(names: Sequence[str]) -> str:
+    """*names* as a JSON array for ``json_each``."""
+    return msgspec.json.encode([storable(each) for each in names]).decode()

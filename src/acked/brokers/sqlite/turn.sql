@@ -103,3 +103,32 @@ BEGIN
     ORDER BY priority DESC, due, seq
     LIMIT new.wanted - (SELECT count(*) FROM taken);
 END;
+
+-- As a turn, but what is taken are the tasks named in `ids`, where they wait in `queues`.
+CREATE TEMP VIEW admission (consumer, worker, boot, lease_until, queues, ids, now, token) AS
+SELECT 1, 1, 1, 1, 1, 1, 1, 1;
+
+CREATE TEMP TRIGGER admission_steps INSTEAD OF INSERT ON admission
+BEGIN
+    DELETE FROM refused;
+    DELETE FROM taken;
+    INSERT INTO settle SELECT rowid, * FROM settling;
+    INSERT INTO taken (
+        seq, token, id, attempt, retries, losses, suspected, runs, queue, sent, body
+    )
+    SELECT
+        seq, new.token + seq, task.id, attempt + 1, retries, losses, suspected, runs, queue, sent,
+        body
+    FROM json_each(new.ids) AS wanted CROSS JOIN task ON task.id = wanted.value
+    WHERE (state = 'QUEUED' OR state = 'SCHEDULED' AND due <= new.now)
+      AND queue IN (SELECT value FROM json_each(new.queues))
+      AND queue NOT IN (SELECT queue FROM pause)
+    ORDER BY wanted.key;
+    UPDATE task
+    SET state = 'RUNNING', attempt = taken.attempt, token = taken.token, consumer = new.consumer,
+        claimed = new.now, reason = ''
+    FROM taken WHERE task.seq = taken.seq;
+    INSERT INTO worker (worker, boot, lease_until)
+    SELECT new.worker, new.boot, new.lease_until WHERE EXISTS (SELECT 1 FROM taken)
+    ON CONFLICT DO NOTHING;
+END;
