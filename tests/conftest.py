@@ -1,10 +1,15 @@
-"""What every test shares: how long Hypothesis searches."""
+"""What every test shares: how long Hypothesis searches, and the servers of the session."""
 
 from __future__ import annotations
 
+import atexit
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.harness.places import Servers
 
 # Slow machines are no failures, hence no deadline and no check of speed.
 settings.register_profile(
@@ -12,3 +17,13 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("short"), max_examples=5000)
 settings.load_profile("long" if os.environ.get("ACKED_LONG") == "1" else "short")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Private servers, started when they are first asked for and gone with the session."""
+    servers = Servers()
+    # For the ends of a session that run no fixture's second half.
+    atexit.register(servers.stop)
+    yield servers
+    servers.stop()

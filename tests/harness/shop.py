@@ -16,7 +16,15 @@ from typing import Any
 
 import msgspec
 
-from acked import Acked, Ignore, Reject, SoftTimeLimitExceeded, Task, TimeLimitExceeded
+from acked import (
+    Acked,
+    BrokerUnavailable,
+    Ignore,
+    Reject,
+    SoftTimeLimitExceeded,
+    Task,
+    TimeLimitExceeded,
+)
 from tests.harness.history import note
 
 if Path(os.environ.get("SHOP_BROKEN", "/nowhere")).exists():
@@ -25,8 +33,10 @@ if Path(os.environ.get("SHOP_BROKEN", "/nowhere")).exists():
 app = Acked(
     "shop",
     broker=os.environ["SHOP_URL"],
+    results=os.environ.get("SHOP_RESULTS"),
     lease=float(os.environ.get("SHOP_LEASE", "4")),
     heartbeat=float(os.environ.get("SHOP_HEARTBEAT", "1")),
+    watchdog=float(os.environ.get("SHOP_WATCHDOG", "60")),
 )
 RSS_LIMIT = 512 * 1024 * 1024
 
@@ -52,6 +62,17 @@ async def work_async(self: Task[..., None], seconds: float = 0.0) -> None:
     note("start", task=self.request.id)
     await asyncio.sleep(seconds)
     note("end", task=self.request.id)
+
+
+@app.task(bind=True)
+def lose_the_broker(self: Task[..., None]) -> None:
+    """From now on this process reaches nothing: as with a connection that is dead for good."""
+    note("start", task=self.request.id)
+
+    def away(*_: object, **__: object) -> None:
+        raise BrokerUnavailable("this process has lost the broker")
+
+    app.broker.claim = app.broker.settle = away  # type: ignore[assignment,method-assign]
 
 
 @app.task

@@ -70,16 +70,17 @@ class Worker:
         target: The application.
         environment: Added to the test's own.
         arguments: Of the command line.
+        prefix: The command that runs it in its own place, such as ``ip netns exec``.
     """
 
     def __init__(
         self, target: str, *arguments: str, environment: dict[str, str], log: Path,
-        directory: Path = ROOT,
+        directory: Path = ROOT, prefix: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.log = log
         self._file = log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "acked", "worker", target, *arguments],
+            [*prefix, sys.executable, "-m", "acked", "worker", target, *arguments],
             env={**os.environ, **environment, "PYTHONPATH": _path(environment)},
             stdout=self._file, stderr=self._file, cwd=directory,
         )  # fmt: skip

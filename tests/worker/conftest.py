@@ -1,4 +1,4 @@
-"""A shop of its own for each test: database, history, and workers that end with the test."""
+"""A shop of its own for each test: broker, history, and workers that end with the test."""
 
 from __future__ import annotations
 
@@ -15,23 +15,35 @@ import pytest
 from acked.delivery import FINAL
 from acked.record import Record
 from tests.harness import checker, history
+from tests.harness.places import BROKERS, SERVERS, Place, Servers
 from tests.harness.workers import Worker, until
+
+on_every_broker = pytest.mark.parametrize("shop", BROKERS, indirect=True)
+on_every_server = pytest.mark.parametrize("shop", SERVERS, indirect=True)
 
 TARGET = "tests.harness.shop:app"
 
 
 class Shop:
-    """The test application with a broker of its own, and the workers that serve it."""
+    """The test application with a broker of its own, and the workers that serve it.
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    Args:
+        directory: For everything it writes.
+        stack: Ends its workers.
+        place: Its broker; by default SQLite, on `database`.
+    """
+
+    def __init__(self, directory: Path, stack: ExitStack, place: Place | None = None) -> None:
         self.directory = directory
         self.database = directory / "shop.db"
         self.history_file = directory / "history.jsonl"
         self.breaks_at_import = directory / "broken"
+        self.place = place or Place("sqlite", f"sqlite:///{self.database}")
         self.environment = {
             "SHOP_BROKEN": str(self.breaks_at_import),
-            "SHOP_URL": f"sqlite:///{self.database}",
+            "ACKED_RUNTIME_DIR": str(directory),
             history.VARIABLE: str(self.history_file),
+            **address(self.place),
         }
         self._stack = stack
         self._workers = 0
@@ -39,6 +51,10 @@ class Shop:
 
     def open(self) -> None:
         """Import the application anew, on this shop's broker."""
+        if self.tasks is not None:
+            self.app.close()
+        for name in [name for name in os.environ if name.startswith("SHOP_")]:
+            del os.environ[name]
         os.environ.update(self.environment)
         sys.modules.pop("tests.harness.shop", None)
         self.tasks = importlib.import_module("tests.harness.shop")
@@ -47,13 +63,25 @@ class Shop:
     def app(self) -> Any:
         return self.tasks.app
 
-    def work(self, *arguments: str, processes: int = 2, wait: bool = True) -> Worker:
-        """Start a worker; it is stopped with the test."""
+    def work(
+        self, *arguments: str, processes: int = 2, wait: bool = True,
+        environment: dict[str, str] | None = None, prefix: tuple[str, ...] = (),
+    ) -> Worker:  # fmt: skip
+        """Start a worker; it is stopped with the test.
+
+        Args:
+            arguments: Of its command line.
+            processes: How many task processes it has.
+            wait: Until they are there.
+            environment: Added to the shop's.
+            prefix: The command that runs it, such as ``ip netns exec``.
+        """
         self._workers += 1
         worker = self._stack.enter_context(
             Worker(
-                TARGET, "-c", str(processes), *arguments, environment=self.environment,
-                log=self.directory / f"worker-{self._workers}.log",
+                TARGET, "-c", str(processes), *arguments,
+                environment={**self.environment, **(environment or {})},
+                log=self.directory / f"worker-{self._workers}.log", prefix=prefix,
             )
         )  # fmt: skip
         return worker.ready(processes) if wait else worker
@@ -93,10 +121,17 @@ class Shop:
         return checker.check(self.history(), list(sent), self.app.records, **rules)
 
 
+def address(place: Place) -> dict[str, str]:
+    """What a shop's environment says of its broker."""
+    results = {} if place.results is None else {"SHOP_RESULTS": place.results}
+    return {"SHOP_URL": place.url, **results}
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
+def shop(request: pytest.FixtureRequest, tmp_path: Path, servers: Servers) -> Iterator[Shop]:
+    """A shop on SQLite, or on the broker the test is parametrized with."""
     with ExitStack() as stack:
-        shop = Shop(tmp_path, stack)
+        shop = Shop(tmp_path, stack, servers.place(getattr(request, "param", "sqlite"), tmp_path))
         shop.open()
         stack.callback(lambda: shop.app.close())
         yield shop
