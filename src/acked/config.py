@@ -68,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             task_time_limit: For tasks that do not say otherwise; read when a task is defined.
         lease: Time after which a worker that sends no heartbeat counts as dead.
         heartbeat: Time between two heartbeats.
+        watchdog: Time without an answer of the broker after which a worker lets go of every
+            connection and makes them anew; after five times that it stops with exit code 1. A
+            process that alone has gone so long without one is replaced.
         result_expires: How long finished tasks are kept; None for ever.
         failure_expires: How long failed tasks are kept; None for ever.
         send_timeout: Longest time a send may wait for the broker before it raises.
@@ -87,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     task_time_limit: float | None = None
     lease: float = DEFAULT_LEASE
     heartbeat: float = DEFAULT_HEARTBEAT
+    watchdog: float = 60.0
     result_expires: float | None = 86_400.0
     failure_expires: float | None = None
     send_timeout: float = 5.0
@@ -125,7 +129,7 @@ def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Set
 
 
 def _check(settings: Settings) -> None:
-    for name in ("lease", "heartbeat", "send_timeout"):
+    for name in ("lease", "heartbeat", "watchdog", "send_timeout"):
         if check_seconds(name, getattr(settings, name)) == 0:
             raise ConfigurationError(f"{name} must be more than 0 seconds.")
     if settings.heartbeat * 2 > settings.lease:

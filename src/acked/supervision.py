@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +16,10 @@ CRASHES_FREE = 3
 RESTART_DELAY_MAX = 30.0
 SHORT_LIFE = 0.5
 """Seconds. A process that lived longer has worked; its death, however often, is no crash loop."""
+
+
+GIVE_UP_AFTER = 5
+"""Watchdog intervals without an answer of the broker after which a worker stops."""
 
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +88,26 @@ def restart_delay(deaths: Sequence[float], now: float) -> float:
     if recent <= CRASHES_FREE:
         return 0.0
     return min(RESTART_DELAY_MAX, 0.5 * 2.0 ** min(recent - CRASHES_FREE - 1, 10))
+
+
+def on_silence(
+    silent: float, watchdog: float, *, rebuilt: int
+) -> Literal["wait", "rebuild", "give up"]:
+    """What a worker does whose broker does not answer.
+
+    A driver may go on for ever with a connection that is dead: reports of workers that looked
+    alive and consumed nothing until they were restarted (Celery #8030, #10205, #10302) are of that
+    kind. So everything is let go of and made anew, once each interval; and where that does not
+    help, the worker ends with an error, for whoever supervises it to see.
+
+    Args:
+        silent: Seconds since the last answer.
+        watchdog: The interval, seconds.
+        rebuilt: How often everything was made anew since that answer.
+    """
+    if silent >= watchdog * GIVE_UP_AFTER:
+        return "give up"
+    return "rebuild" if silent >= watchdog * (rebuilt + 1) else "wait"
 
 
 def how_it_died(status: int) -> str:

@@ -16,6 +16,7 @@ from acked.supervision import (
     Death,
     how_it_died,
     must_run_alone,
+    on_silence,
     outcome_of_death,
     restart_delay,
 )
@@ -149,3 +150,22 @@ def test_the_wait_is_bounded_after_very_many_deaths() -> None:
 )
 def test_a_death_is_told_in_words(status: int, text: str) -> None:
     assert how_it_died(status) == text
+
+
+@pytest.mark.parametrize(
+    ("silent", "rebuilt", "does"),
+    [
+        (0.0, 0, "wait"),
+        (59.9, 0, "wait"),
+        (60.0, 0, "rebuild"),
+        (61.0, 1, "wait"),
+        (120.0, 1, "rebuild"),
+        (299.0, 4, "wait"),
+        (300.0, 4, "give up"),
+        (10_000.0, 0, "give up"),
+    ],
+)
+def test_a_silent_broker_is_waited_for_then_reached_anew_then_given_up(
+    silent: float, rebuilt: int, does: str
+) -> None:
+    assert on_silence(silent, 60.0, rebuilt=rebuilt) == does

@@ -6,6 +6,8 @@ also while the supervisor waits for a locked database.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +15,8 @@ from collections.abc import Sequence
 from acked.broker import Order
 from acked.supervision import Death
 from acked.worker.place import Place
+
+logger = logging.getLogger("acked.worker")
 
 TICK = 0.1
 CANCEL_PATIENCE = 5.0
@@ -26,11 +30,16 @@ class Guard:
         places: The worker's.
         coroutines: How many slots behind the first belong to coroutines, which can be cancelled
             without killing their process.
+        patience: Seconds for which the supervisor's own loop may stand still. What it waits for
+            has a time limit each, so a loop that stands longer hangs, and the worker ends: its
+            tasks are run again, by the worker that replaces it or by another.
     """
 
-    def __init__(self, places: Sequence[Place], coroutines: int) -> None:
+    def __init__(self, places: Sequence[Place], coroutines: int, *, patience: float) -> None:
         self._places = places
         self._coroutines = coroutines
+        self._patience = patience
+        self._pulse = time.monotonic()
         self._kill_at: dict[int, float] = {}
         self._ended = threading.Event()
 
@@ -39,6 +48,10 @@ class Guard:
 
     def stop(self) -> None:
         self._ended.set()
+
+    def pulse(self) -> None:
+        """The supervisor's loop goes on."""
+        self._pulse = time.monotonic()
 
     def obey(self, orders: Sequence[Order]) -> None:
         """Cancel or kill what was revoked with ``terminate=True``.
@@ -63,6 +76,9 @@ class Guard:
     def _run(self) -> None:
         while not self._ended.wait(TICK):
             now, kill_at = time.monotonic(), self._kill_at
+            if now - self._pulse > self._patience:
+                logger.critical("the supervisor has hung for %.0f s; it ends", now - self._pulse)
+                os._exit(1)
             for place in self._places:
                 with place.lock:
                     self._watch(place, now, kill_at)

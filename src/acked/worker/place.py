@@ -27,6 +27,8 @@ class Place:
         leaving: It was asked to leave, to be replaced.
         finished: It left since there was nothing to do, and is not replaced.
         started_at: Monotonic time at which its process was started.
+        deaf_since: Monotonic time since which its process counts as having lost the broker; None
+            while it does not.
         deaths: Monotonic times at which processes died that had only just been started.
         start_at: Not before this time is another one started.
         death: Why this worker itself killed it.
@@ -45,6 +47,7 @@ class Place:
         self.leaving = False
         self.finished = False
         self.started_at = 0.0
+        self.deaf_since: float | None = None
         self.deaths: list[float] = []
         self.start_at = 0.0
         self.death: Death | None = None

@@ -8,7 +8,8 @@ reads from the file what it was doing. Writing to it is a store to memory: no sy
 Layout, native byte order, one page of header and then one section per process::
 
     header    JSON, padded with NUL: format, worker, pid, sections, slots, journal
-    section   u64 drained · u64 journal head · u64 leave · slots · two journal halves
+    section   u64 drained · u64 journal head · u64 leave · f64 polled (monotonic) · slots
+              · two journal halves
     slot      u64 token · f64 started (wall) · f64 deadline (monotonic; 0 none) · f64 limit
               · u64 order (the token that is to be cancelled) · u64 rules
 
@@ -35,10 +36,10 @@ from acked.delivery import Settlement
 from acked.outcome import TaskPolicy
 
 SUFFIX = ".presence"
-FORMAT = 1
+FORMAT = 2
 HEADER = 4096
 SLOT_WORDS = 6
-SECTION_WORDS = 3
+SECTION_WORDS = 4
 JOURNAL_HALF = 128 * 1024
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Settlement)
@@ -155,6 +156,20 @@ class Section:
     def ask_to_leave(self) -> None:
         self._integers[2] = 1
 
+    @property
+    def polled(self) -> float:
+        """Monotonic time at which the process last heard from the broker, or had no need to; 0
+        before the first time."""
+        return self._floats[3]
+
+    def mark_polled(self, now: float) -> None:
+        self._floats[3] = now
+
+    @property
+    def in_task(self) -> bool:
+        """The main thread of the process runs a task."""
+        return self._tokens[0] != 0
+
     # -- journal --------------------------------------------------------------------------------
 
     def append(self, entry: bytes) -> bool:
@@ -200,6 +215,7 @@ class Section:
         for slot in range(self.slots):
             self.end(slot)
         self._integers[0] = self._integers[1] = self._integers[2] = 0
+        self._floats[3] = 0.0
 
     def release(self) -> None:
         """Let go of the mapped memory."""

@@ -134,6 +134,7 @@ class TaskProcess:
             self._wait_for_a_place(self._threads)
             return False
         claimed = self._feed.turn(self._depth())
+        self._section.mark_polled(time.monotonic())
         if claimed:
             self._feed.local.extend(claimed)
             self._rouse_watcher()
@@ -182,6 +183,8 @@ class TaskProcess:
             self._submit(self._threads, ready)
         else:
             self._run_here(ready)
+        # Before the slot is cleared: a process between two tasks has not lost the broker.
+        self._section.mark_polled(time.monotonic())
         self._section.end(0)
         if self._alone:
             self._wait_for_lanes()
@@ -227,6 +230,7 @@ class TaskProcess:
         """Sleep until *lane* has a free place; nothing is claimed meanwhile."""
         self._feed.flush()
         while not self._stopping:
+            self._section.mark_polled(time.monotonic())
             slot = lane.places.take(POLL)
             if slot is not None:
                 lane.places.give(slot)

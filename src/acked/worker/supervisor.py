@@ -29,7 +29,7 @@ from acked.worker.options import WorkerOptions
 from acked.worker.place import Place
 from acked.worker.presence import Presence
 from acked.worker.recovery import Recovery
-from acked.worker.upkeep import Upkeep
+from acked.worker.upkeep import GaveUp, Upkeep
 
 logger = logging.getLogger("acked.worker")
 
@@ -68,6 +68,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._stop_at: float | None = None
         self._failure: str | None = None
+        self._gave_up: str | None = None
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -75,7 +76,8 @@ class Supervisor:
         """Run until stopped.
 
         Returns:
-            0 after a stop, 1 when the application cannot be imported or the broker opened.
+            0 after a stop, 1 when the application cannot be imported, or the broker cannot be
+            opened or has not answered for long.
         """
         logs.configure(self._options.loglevel, self._options.log_format, worker=self._worker)
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -86,13 +88,15 @@ class Supervisor:
         try:
             while not self._finished():
                 self._wait(wake_read)
+                if self._guard is not None:
+                    self._guard.pulse()
                 self._handle_signals()
                 if self._hello is not None and self._failure is None:
                     self._keep()
         finally:
             self._end()
-        if self._failure is not None:
-            print(f"acked: {self._failure}", file=sys.stderr)
+        if (failure := self._failure or self._gave_up) is not None:
+            print(f"acked: {failure}", file=sys.stderr)
             return 1
         return 0
 
@@ -162,7 +166,9 @@ class Supervisor:
             self._announce(hello)
 
     def _open(self, hello: wire.Hello) -> None:
-        broker = self._broker = open_broker(hello.broker_url, results=hello.results)
+        broker = self._broker = open_broker(
+            hello.broker_url, results=hello.results, timeout=hello.send_timeout
+        )
         broker.setup()
         directory = broker.presence_dir
         if not broker.capabilities.shared or directory is None:
@@ -191,7 +197,7 @@ class Supervisor:
         self._recovery = Recovery(broker, by=self._me, policies=hello.policies)
         self._upkeep = Upkeep(broker, beat, hello, self._recovery, by=self._me)
         self._upkeep.begin(time.monotonic())
-        self._guard = Guard(self._places, options.coroutines)
+        self._guard = Guard(self._places, options.coroutines, patience=hello.watchdog * 5)
         self._guard.start()
 
     def _announce(self, hello: wire.Hello) -> None:
@@ -238,13 +244,21 @@ class Supervisor:
         now = time.monotonic()
         for place in self._places:
             self._attend(place, now)
-        orders = self._upkeep.turn(now, stopping=self._stop_at is not None)
+        try:
+            orders = self._upkeep.turn(now, stopping=self._stop_at is not None)
+        except GaveUp as error:
+            if self._gave_up is None:
+                self._gave_up = f"{error}; the worker ends. What it ran is run again."
+                logger.critical("%s", self._gave_up)
+                self._stop(self._options.grace)
+            orders = None
         if orders is not None:
             self._guard.obey(orders)
         self._keep_servers(now)
 
     def _attend(self, place: Place, now: float) -> None:
         """Recover what its dead process held, then start another, when it is time."""
+        assert self._upkeep is not None
         if place.unrecovered is not None:
             self._recover(place)
         if place.pid is not None:
@@ -252,6 +266,11 @@ class Supervisor:
                 with place.lock:
                     if place.death is None:
                         place.kill(Death(how="worker stopped", stopping=True))
+            elif self._upkeep.is_deaf(place, now):
+                with place.lock:
+                    if place.death is None:
+                        logger.error("process %s hears nothing; replaced", place.consumer)
+                        place.kill(Death(how="it lost the broker", stopping=True))
             return
         if place.asked or place.finished or place.unrecovered or self._stop_at is not None:
             return

@@ -258,6 +258,8 @@ def introduce(app: Acked, options: WorkerOptions) -> wire.Hello:
         results=app.settings.results,
         lease=settings.lease,
         heartbeat=settings.heartbeat,
+        watchdog=settings.watchdog,
+        send_timeout=settings.send_timeout,
         result_expires=settings.result_expires,
         failure_expires=settings.failure_expires,
         queues=options.queues,

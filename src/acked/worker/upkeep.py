@@ -9,7 +9,9 @@ import time
 from acked.broker import Beat, Engine, Order
 from acked.clock import SystemClock
 from acked.errors import BrokerError
+from acked.supervision import on_silence
 from acked.worker import presence, wire
+from acked.worker.place import Place
 from acked.worker.recovery import Recovery
 
 logger = logging.getLogger("acked.worker")
@@ -18,9 +20,16 @@ NEIGHBOURS_EVERY = 0.25
 BEAT_AGAIN = 1.0
 """Longest pause in seconds before a heartbeat that failed is tried again."""
 
+DEAF_FOR = 5.0
+"""Seconds for which a process is seen to have lost the broker before it is replaced."""
+
 PRUNE_EVERY = 60.0
 PRUNE_BATCH = 500
 PRUNE_PAUSE = 0.05
+
+
+class GaveUp(Exception):
+    """The broker has not answered for so long that the worker ends."""
 
 
 class Upkeep:
@@ -44,6 +53,8 @@ class Upkeep:
         self._by = by
         self._clock = SystemClock()
         self._renewed = 0.0
+        self._answered = 0.0
+        self._rebuilt = 0
         self._reap_from = 0.0
         self._began = broker.clock.now(), time.monotonic()
         self._next_beat = 0.0
@@ -58,7 +69,26 @@ class Upkeep:
         """
         self._broker.renew(self._beat)
         self._renewed = self._clock.steady()
+        self._answered = now
         self._next_beat = now + self.hello.heartbeat
+
+    def is_deaf(self, place: Place, now: float) -> bool:
+        """Whether its process has nothing to do but to ask the broker for work, and has not
+        managed to for long, while the broker answers this one."""
+        section = place.section
+        deaf = (
+            0.0 < section.polled < now - self.hello.watchdog
+            and not place.leaving
+            and not section.in_task
+            and now - self._answered <= self.hello.heartbeat * 2
+        )
+        if not deaf:
+            place.deaf_since = None
+            return False
+        if place.deaf_since is None:
+            # It may have been stopped together with this process, and be about to ask.
+            place.deaf_since = now
+        return now - place.deaf_since > DEAF_FOR
 
     def turn(self, now: float, *, stopping: bool) -> list[Order] | None:
         """Do what is due; the orders that came with a heartbeat, None when there was none."""
@@ -78,6 +108,7 @@ class Upkeep:
         self._next_beat = now + self.hello.heartbeat
         try:
             orders = self._broker.renew(self._beat)
+            self._answered, self._rebuilt = now, 0
             steady = self._clock.steady()
             if steady - self._renewed > self.hello.heartbeat * 2:
                 # This beat was late: the disk was slow, or the machine slept. What kept it kept
@@ -91,8 +122,26 @@ class Upkeep:
         except (BrokerError, OSError) as error:
             logger.error("heartbeat failed: %s", error)
             self._next_beat = now + min(self.hello.heartbeat, BEAT_AGAIN)
+            self._endure(now)
             return None
         return orders
+
+    def _endure(self, now: float) -> None:
+        """The broker did not answer: make everything anew when that has lasted.
+
+        Raises:
+            GaveUp: It has lasted too long.
+        """
+        silent = now - self._answered
+        match on_silence(silent, self.hello.watchdog, rebuilt=self._rebuilt):
+            case "rebuild":
+                self._rebuilt += 1
+                logger.error("no answer for %.0f s: every connection is made anew", silent)
+                self._broker.close()
+            case "give up":
+                raise GaveUp(f"{self._broker.url} has not answered for {silent:.0f} s")
+            case "wait":
+                pass
 
     def _recover_neighbours(self) -> None:
         """Give back what other workers of this host held that were killed whole."""

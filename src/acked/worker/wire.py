@@ -20,6 +20,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     results: str | None
     lease: float
     heartbeat: float
+    watchdog: float
+    send_timeout: float
     result_expires: float | None
     failure_expires: float | None
     queues: tuple[str, ...]

@@ -1,0 +1,61 @@
+"""A worker that hears nothing of its broker any more does not go on looking alive."""
+
+from __future__ import annotations
+
+import apsw
+
+from acked.delivery import State
+from tests.harness.workers import alive, until
+from tests.worker.conftest import Shop
+
+
+def test_a_process_that_alone_has_lost_the_broker_is_replaced(shop: Shop) -> None:
+    shop.environment["SHOP_WATCHDOG"] = "1"
+    worker = shop.work(processes=1)
+    (deaf,) = worker.processes
+    lost = shop.tasks.lose_the_broker.delay()
+    shop.started(lost.id)
+    waiting = shop.tasks.noop.delay(1)
+    records = shop.finish(lost.id, waiting.id)
+    assert [record.state for record in records] == [State.SUCCESS, State.SUCCESS]
+    assert shop.starts(lost.id) == 1, "what had ended is settled from the journal, not run again"
+    assert not alive(deaf)
+    assert "hears nothing" in worker.output()
+
+
+def test_a_process_that_is_busy_for_long_is_not_taken_for_deaf(shop: Shop) -> None:
+    shop.environment["SHOP_WATCHDOG"] = "0.5"
+    worker = shop.work(processes=1)
+    (busy,) = worker.processes
+    long = shop.tasks.work.delay(7.0)
+    (record,) = shop.finish(long.id)
+    assert (record.state, record.attempt, record.losses) == (State.SUCCESS, 1, 0)
+    assert worker.processes == [busy]
+
+
+def test_an_idle_process_is_not_taken_for_deaf(shop: Shop) -> None:
+    shop.environment["SHOP_WATCHDOG"] = "0.2"
+    worker = shop.work(processes=1)
+    (idle,) = worker.processes
+    until(lambda: "hears nothing" in worker.output() or alive(idle), what="a look")
+    for number in range(11):
+        shop.finish(shop.tasks.noop.apply_async([number], countdown=0.6).id)
+    assert worker.processes == [idle]
+
+
+def test_a_worker_whose_broker_stays_away_ends_with_an_error(shop: Shop) -> None:
+    shop.environment |= {"SHOP_WATCHDOG": "1", "SHOP_SEND_TIMEOUT": "0.3"}
+    worker = shop.work("--grace", "1", processes=1)
+    other = apsw.Connection(str(shop.database))
+    other.set_busy_timeout(10_000)
+    other.execute("BEGIN IMMEDIATE")
+    assert worker.process.wait(90) == 1
+    other.close()
+    said = worker.output()
+    assert "every connection is made anew" in said
+    assert "has not answered for" in said
+    # Nothing is lost by it: another worker finds everything as it was.
+    sent = shop.tasks.noop.delay(1)
+    shop.work(processes=1)
+    (record,) = shop.finish(sent.id)
+    assert record.state is State.SUCCESS
