@@ -31,6 +31,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         overran: Token of the running task whose hard limit made the supervisor kill the process.
         limit: That hard limit in seconds.
         revoked: Token of the running task whose revocation made the supervisor kill it.
+        whole: The whole worker died, or was not heard of any more.
     """
 
     how: str
@@ -38,6 +39,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     overran: int | None = None
     limit: float = 0.0
     revoked: int | None = None
+    whole: bool = False
 
 
 def outcome_of_death(held: Delivery, running: Collection[int], death: Death) -> Outcome:
@@ -63,8 +65,17 @@ def outcome_of_death(held: Delivery, running: Collection[int], death: Death) -> 
     if death.revoked is not None:
         return Interrupted("a task beside it was terminated")
     if len(running) > 1:
-        return Interrupted(f"its process died ({death.how}) beside other tasks", suspect=True)
+        # A worker is rarely lost for what one task did, and hundreds of coroutines that each ran
+        # alone afterwards would wait for hours. Lost again, they are looked at one by one, so that
+        # a task that takes its host down does not run for ever.
+        suspect = not death.whole or interrupted_before(held)
+        return Interrupted(f"its process died ({death.how}) beside other tasks", suspect=suspect)
     return Lost(death.how)
+
+
+def interrupted_before(held: Delivery) -> bool:
+    """Whether an earlier run of it was cut off: it ran more often than attempts were counted."""
+    return held.runs >= held.attempt
 
 
 def must_run_alone(held: Delivery) -> bool:

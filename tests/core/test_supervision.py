@@ -24,11 +24,13 @@ from acked.supervision import (
 KILLED = "signal 9 (SIGKILL)"
 
 
-def held(token: int, *, losses: int = 0, suspected: int = 0) -> Delivery:
+def held(
+    token: int, *, losses: int = 0, suspected: int = 0, attempt: int = 1, runs: int = 0
+) -> Delivery:
     """A delivery seized from a process that held it by *token*."""
     return Delivery(
         id=f"task-{token}", body=b"{}", token=token + 1000, seized_token=token, losses=losses,
-        suspected=suspected,
+        suspected=suspected, attempt=attempt, runs=runs,
     )  # fmt: skip
 
 
@@ -72,6 +74,30 @@ def test_how_an_attempt_ended_when_its_process_died(
     running: set[int], death: Death, outcome: Outcome
 ) -> None:
     assert outcome_of_death(held(1), running, death) == outcome
+
+
+@pytest.mark.parametrize(
+    ("attempt", "runs", "suspect"),
+    [
+        pytest.param(1, 0, False, id="its first run"),
+        pytest.param(3, 2, False, id="retried twice"),
+        pytest.param(1, 1, True, id="interrupted before"),
+        pytest.param(3, 3, True, id="retried twice and interrupted"),
+    ],
+)
+def test_what_is_lost_with_a_whole_worker_is_suspected_when_it_is_lost_again(
+    attempt: int, runs: int, suspect: bool
+) -> None:
+    lost = Death(how="its lease ran out", whole=True)
+    outcome = outcome_of_death(held(1, attempt=attempt, runs=runs), {1, 2}, lost)
+
+    assert outcome == Interrupted(
+        "its process died (its lease ran out) beside other tasks", suspect=suspect
+    )
+
+
+def test_what_ran_alone_in_a_lost_worker_is_charged_a_loss() -> None:
+    assert outcome_of_death(held(1), {1}, Death(how=KILLED, whole=True)) == Lost(KILLED)
 
 
 def test_a_process_that_settles_its_own_deliveries_goes_by_their_token() -> None:

@@ -80,7 +80,7 @@ class Recovery:
             self._write_journal(section)
             running[f"{dead.worker}/{index}"] = section.running()
         seized = self._broker.seize(dead.worker, by=self._by)
-        self._settle(seized, running, Death(how="its worker was killed"))
+        self._settle(seized, running, Death(how="its worker was killed", whole=True))
         dead.remove()
         self._broker.leave(dead.worker)
         return len(seized)
@@ -108,7 +108,7 @@ class Recovery:
                     running[f"{worker}/{index}"] = section.running()
             finally:
                 file.close()
-        self._settle(seized, running, Death(how="its lease ran out"))
+        self._settle(seized, running, Death(how="its lease ran out", whole=True))
 
     def _write_journal(self, section: Section) -> None:
         finished = section.journal()
