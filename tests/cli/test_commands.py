@@ -49,6 +49,28 @@ def test_watching_needs_a_terminal(acked: Acked) -> None:
     assert "terminal" in ended.err
 
 
+# ping
+
+
+def test_ping_finds_a_worker_that_lives_by_the_brokers_word(acked: Acked, store: Engine) -> None:
+    ended = acked("ping", "--any-host")
+    assert ended.code == 0
+    assert ended.out.startswith("box.77.abc: alive")
+    (found,) = json.loads(acked("ping", "--any-host", "--json").out)
+    assert (found["worker"], found["host"]) == ("box.77.abc", "box")
+
+
+def test_ping_asks_for_a_worker_of_this_host(acked: Acked) -> None:
+    ended = acked("ping")
+    assert ended.code == 1
+    assert ended.out.startswith("no worker is alive on ")
+
+
+def test_ping_finds_no_worker_that_has_left(acked: Acked, store: Engine) -> None:
+    store.leave("box.77.abc")
+    assert acked("ping", "--any-host").code == 1
+
+
 # list
 
 

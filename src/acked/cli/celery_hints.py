@@ -28,7 +28,8 @@ OPTIONS: dict[str, str] = {
 """Of `celery worker`."""
 
 COMMANDS: dict[str, str] = {
-    "inspect": "acked status shows what runs and who runs it; acked list and show tell of tasks",
+    "inspect": "acked ping says whether a worker lives, acked status what runs and who runs it; "
+    "acked list and show tell of tasks",
     "control": "acked revoke, pause and resume act on the broker's records; signals stop or reload "
     "a worker",
     "beat": "periodic tasks are not built in: call delay() from cron, or from a systemd timer",

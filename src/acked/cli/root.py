@@ -12,6 +12,7 @@ from acked.cli import exits
 from acked.cli.celery_hints import RootGroup
 from acked.cli.doctor import doctor
 from acked.cli.operate import discard, retry, revoke
+from acked.cli.ping import ping
 from acked.cli.queues import pause, purge, resume
 from acked.cli.source import Source, source_options
 from acked.cli.status import status
@@ -57,6 +58,7 @@ def version() -> None:
 
 
 for command in (
-    worker, status, list_, show, retry, revoke, discard, purge, pause, resume, doctor, version,
+    worker, status, list_, show, retry, revoke, discard, purge, pause, resume, ping, doctor,
+    version,
 ):  # fmt: skip
     root.add_command(command)

@@ -47,13 +47,13 @@ def status(source: Source, target: str | None, watch: bool, as_json: bool) -> No
         if watch:
             _watch(opened)
         elif as_json:
-            write_json(overview(opened.broker, opened.records, now=time.time()))
+            write_json(overview(opened.broker, opened.records, now=opened.broker.clock.now()))
         else:
             write(_blocks(opened))
 
 
 def _blocks(opened: Opened) -> list[Block]:
-    now = time.time()
+    now = opened.broker.clock.now()
     seen = overview(opened.broker, opened.records, now=now)
     return overview_blocks(seen, datetime.fromtimestamp(now, UTC))
 

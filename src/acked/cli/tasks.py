@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
 from datetime import UTC, datetime
 
 import click
@@ -95,8 +94,8 @@ def show(source: Source, task_id: str, traceback: bool, as_json: bool) -> None:
       acked -A shop:app show 9b1fa0c2d345 --traceback
       acked -A shop:app show 9b1fa0c2d345 --json | jq .attempts
     """
-    now = time.time()
     with source.open() as opened:
+        now = opened.broker.clock.now()
         record = resolve(opened.records, task_id)
         story = read_story(opened.records, record, now=now, app=opened.app)
     if as_json:
