@@ -38,7 +38,7 @@ MEANINGLESS_SETTINGS = {
     "enable_utc": _UTC,
     "imports": _IMPORTS,
     "include": _IMPORTS,
-    "result_backend": _IN_THE_RECORD,
+    "result_backend": f"{_IN_THE_RECORD}; for RabbitMQ, results= says where",
     "result_extended": _IN_THE_RECORD,
     "result_serializer": _JSON,
     "task_acks_on_failure_or_timeout": "the retry policy decides what follows a failure",

@@ -151,7 +151,7 @@ def test_settings_have_celerys_names_where_it_has_them() -> None:
         ({"max_message_size": 0}, "at least 1 byte"),
         ({"task_default_queue": "mails,slow"}, "task_default_queue must be a name"),
         ({"backend": "redis://"}, "'backend' has no meaning here (arguments and results are kept"),
-        ({"result_backend": "rpc://"}, "kept with the task). Leave it out."),
+        ({"result_backend": "rpc://"}, "for RabbitMQ, results= says where). Leave it out."),
         ({"timezone": "Europe/Berlin"}, "'timezone' has no meaning here (times are UTC"),
         ({"include": ["scans"]}, "imports all your tasks: acked worker scans:app"),
         ({"worker_concurrency": 4}, "`acked worker` says it, --concurrency"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from acked.broker import Engine, Ledger
@@ -11,6 +12,7 @@ from acked.clock import Clock
 from acked.errors import ConfigurationError
 
 DEFAULT_TIMEOUT = 5.0
+RESULTS_URL_VARIABLE = "ACKED_RESULTS_URL"
 
 FORMS = (
     "sqlite:////absolute/path.db, sqlite:///relative/path.db, redis://host:6379/0, "
@@ -36,7 +38,8 @@ def open_broker(
 
     Args:
         url: One of the forms in `FORMS`; a relative path is taken from the current directory.
-        results: Where the records are kept of a broker that carries messages alone (RabbitMQ).
+        results: Where the records are kept of a broker that carries messages alone (RabbitMQ);
+            left out, the environment's ``ACKED_RESULTS_URL`` says.
         clock: Where it reads the time; by default the server's, or the host's where there is none.
         timeout: Seconds to wait for an engine before `BrokerUnavailable`.
 
@@ -102,11 +105,12 @@ def _open_rabbitmq(url: str, results: str | None, clock: Clock | None, timeout: 
         from acked.brokers.rabbitmq import RabbitMQBroker  # noqa: PLC0415 - an optional driver
     except ModuleNotFoundError as error:
         raise _driver_missing(error, "RabbitMQ", "rabbitmq") from None
-    if results is None:
+    results = results or os.environ.get(RESULTS_URL_VARIABLE)
+    if not results:
         raise ConfigurationError(
-            "RabbitMQ carries messages and keeps no results, progress or history. Say where those "
-            'are kept: Acked(..., broker="amqp://...", results="redis://..."), or postgresql:// '
-            "or sqlite:////."
+            "RabbitMQ carries messages and keeps no results, progress, history or revocations. Say "
+            'where those are kept: Acked(..., broker="amqp://...", results="redis://..."), or '
+            f"postgresql:// or sqlite:////; or in the environment's {RESULTS_URL_VARIABLE}."
         )
     store = open_broker(results, clock=clock, timeout=timeout)
     if not isinstance(store, Ledger):
