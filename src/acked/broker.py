@@ -22,6 +22,7 @@ from acked.clock import Clock
 from acked.delivery import Delivery, Settlement, State
 from acked.message import Message
 from acked.record import Attempt, Progress, Record
+from acked.tally import Count
 
 DEFAULT_LEASE = 10.0
 DEFAULT_HEARTBEAT = 2.0
@@ -74,6 +75,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         queues: What it consumes.
         processes: How many it runs.
         lease: Seconds after which it counts as dead, should no other beat follow.
+        memory: Resident memory of its supervisor and processes together, KiB.
     """
 
     worker: str
@@ -83,6 +85,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...]
     processes: int
     lease: float = DEFAULT_LEASE
+    memory: int = 0
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -103,6 +106,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     processes: int
     lease_left: float
     running: int
+    memory: int = 0
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,12 +129,54 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records to find; None in a field does not ask."""
+    """Which records to find; None in a field does not ask.
+
+    Args:
+        states, queue, task: Those of the record.
+        id_part: Any part of its id.
+        worker: Who holds it or held it last: a worker, or one consumer of it.
+        sent_from, sent_before: When it was sent, wall clock.
+        text: A text that its message contains: a value among its arguments, for one.
+        error: A text that its latest failure contains: in its type, message or traceback.
+
+    A text is searched for as JSON has it, so that a quote or a line break in it is found.
+    """
 
     states: tuple[State, ...] | None = None
     queue: str | None = None
     task: str | None = None
     id_part: str | None = None
+    worker: str | None = None
+    sent_from: float | None = None
+    sent_before: float | None = None
+    text: str | None = None
+    error: str | None = None
+
+    def accepts(self, record: Record) -> bool:
+        """Whether *record* is wanted."""
+        consumer = record.consumer
+        return (
+            (self.states is None or record.state in self.states)
+            and (self.queue is None or record.queue == self.queue)
+            and (self.task is None or record.task == self.task)
+            and (self.id_part is None or self.id_part in record.id)
+            and (self.worker is None or self.worker in (consumer, consumer.partition("/")[0]))
+            and (self.sent_from is None or record.sent >= self.sent_from)
+            and (self.sent_before is None or record.sent < self.sent_before)
+            and (self.text is None or as_json_has_it(self.text) in record.body)
+            and (
+                self.error is None
+                or (
+                    record.failure is not None
+                    and as_json_has_it(self.error) in msgspec.json.encode(record.failure)
+                )
+            )
+        )
+
+
+def as_json_has_it(text: str) -> bytes:
+    """*text* as it stands inside a JSON string. Half a character stands in none."""
+    return msgspec.json.encode(text.encode(errors="replace").decode())[1:-1]
 
 
 class Broker(Protocol):
@@ -249,8 +295,23 @@ class Records(Protocol):
         """Every attempt, oldest first."""
         ...
 
-    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
-        """Newest first. *before* is the `tag` of the last record of the page before."""
+    def search(
+        self,
+        wanted: Filter,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Record]:
+        """Newest first.
+
+        Args:
+            wanted: Which.
+            limit: How many at most.
+            before: Only those with a smaller `tag`: that of the last record of the page before.
+            after: Only those with a larger `tag`. A text can only be found by looking at every
+                record between the two, so who asks for one says how far to look.
+        """
         ...
 
     def counts(self) -> list[QueueCounts]: ...
@@ -285,6 +346,14 @@ class Records(Protocol):
 
     def purge(self, queue: str) -> int:
         """Delete every waiting task of *queue*; how many there were."""
+        ...
+
+    def count(self, counts: Sequence[Count]) -> None:
+        """Add to the counters. Those of `KEPT_MINUTES` before the newest are forgotten."""
+        ...
+
+    def counted(self, first: int, last: int) -> list[Count]:
+        """The counters of the minutes *first* to *last*, in no order."""
         ...
 
     def pause(self, queue: str) -> None: ...

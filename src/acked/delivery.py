@@ -162,6 +162,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         suspect: It ended with its worker, and so did others beside it; nobody is charged yet.
         body: The message to run again with, where `self.retry` changed it.
         consumer: Who ran the attempt, where that is not who settles it: a dead consumer.
+        log: What the attempt logged, as far as it is kept.
     """
 
     id: str
@@ -179,6 +180,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     suspect: bool = False
     body: bytes | None = None
     consumer: str = ""
+    log: str = ""
 
     @classmethod
     def succeed(

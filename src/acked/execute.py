@@ -164,6 +164,8 @@ class Attempt:
             self.held, self.outcome, self.policy, now=now, roll=random.random(),
             started=self.started,
         )  # fmt: skip
+        if self.request.lines is not None:
+            settlement = msgspec.structs.replace(settlement, log=self.request.lines.text())
         self.tell(settlement)
         if self._context is not None:
             with contextlib.suppress(ValueError):  # set in another context: the loop's own copy

@@ -59,6 +59,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         next_at: When it was to run again, if it was.
         counted: False when it was interrupted.
         loss: It ended with its worker.
+        log: What it logged, as far as it is kept.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float | None = None
     counted: bool = True
     loss: bool = False
+    log: str = ""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +229,7 @@ def history(record: Record, settlement: Settlement) -> Attempt | None:
         next_at=settlement.not_before,
         counted=settlement.counts,
         loss=settlement.loss,
+        log=settlement.log,
     )
 
 

@@ -18,6 +18,7 @@ from acked.message import Message
 from acked.outcome import RetryAsked, TaskPolicy
 from acked.record import Progress
 from acked.reporting import Line
+from acked.tasklog import LogLines
 
 _DEFAULT_POLICY = TaskPolicy()
 
@@ -42,11 +43,12 @@ class Request:
         own_state: The latest `Task.update_state`.
         progress: The latest report of any kind.
         checkpoint: JSON of the latest `Task.save` of this attempt.
+        lines: What it has logged; None while that is nothing.
     """
 
     __slots__ = (
         "_line", "args", "checkpoint", "delivery", "entering", "hostname", "is_eager", "kwargs",
-        "message", "own_state", "policy", "progress", "records", "retry_asked", "sender",
+        "lines", "message", "own_state", "policy", "progress", "records", "retry_asked", "sender",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +77,7 @@ class Request:
         self.own_state: Progress | None = None
         self.progress: Progress | None = None
         self.checkpoint: bytes | None = None
+        self.lines: LogLines | None = None
         self.entering = False
         self._line: Line | None = None
 

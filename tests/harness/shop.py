@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -74,6 +75,36 @@ def lose_the_broker(self: Task[..., None]) -> None:
         raise BrokerUnavailable("this process has lost the broker")
 
     app.broker.claim = app.broker.settle = away  # type: ignore[assignment,method-assign]
+
+
+logger = logging.getLogger("shop.own")
+
+
+@app.task
+def log(text: str) -> None:
+    logger.debug("%s, unseen", text)
+    logger.info(text)
+    logger.warning("%s, again", text)
+
+
+@app.task
+async def log_async(text: str) -> None:
+    await asyncio.sleep(0.01)
+    logger.info(text)
+
+
+@app.task(bind=True, max_retries=None)
+def log_and_retry(self: Task[..., None], times: int) -> None:
+    logger.info("attempt %d", self.request.retries + 1)
+    if self.request.retries < times:
+        raise self.retry(countdown=0)
+
+
+@app.task(bind=True)
+def log_and_sleep(self: Task[..., None], text: str, seconds: float) -> None:
+    logger.info(text)
+    note("start", task=self.request.id)
+    time.sleep(seconds)
 
 
 @app.task

@@ -9,6 +9,7 @@ What it keeps
     ``_saved``     task id -> checkpoint
     ``_lines``     queue -> `_Line`: heaps of what waits, and whether the queue is paused
     ``_running``   ids of what is RUNNING
+    ``_counters``  (minute, queue, task, what) -> how many
     ``_leases``    worker -> steady-clock time at which its lease runs out
     ``_beats``     worker -> its latest `Beat`
 
@@ -46,6 +47,7 @@ from acked.clock import Clock, SystemClock
 from acked.delivery import Delivery, Settlement, State
 from acked.message import Message, encode
 from acked.record import REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.tally import KEPT_MINUTES, Count
 
 
 class _Line:
@@ -77,6 +79,7 @@ class MemoryBroker:
         self._saved: dict[str, bytes] = {}
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
         self._running: set[str] = set()
+        self._counters: Counter[tuple[int, str, str, str]] = Counter()
         self._leases: dict[str, float] = {}
         self._beats: dict[str, Beat] = {}
         self._tokens = itertools.count(1)
@@ -255,16 +258,21 @@ class MemoryBroker:
         with self._lock:
             return list(self._attempts.get(task_id, ()))
 
-    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
+    def search(
+        self,
+        wanted: Filter,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Record]:
         with self._lock:
             found = (
                 record
                 for record in reversed(self._records.values())
                 if (before is None or record.tag < before)
-                and (wanted.states is None or record.state in wanted.states)
-                and (wanted.queue is None or record.queue == wanted.queue)
-                and (wanted.task is None or record.task == wanted.task)
-                and (wanted.id_part is None or wanted.id_part in record.id)
+                and (after is None or record.tag > after)
+                and wanted.accepts(record)
             )
             return list(itertools.islice(found, limit))
 
@@ -291,7 +299,7 @@ class MemoryBroker:
             return [
                 WorkerRecord(
                     worker=beat.worker, host=beat.host, pid=beat.pid, started=beat.started,
-                    queues=beat.queues, processes=beat.processes,
+                    queues=beat.queues, processes=beat.processes, memory=beat.memory,
                     lease_left=self._leases[beat.worker] - steady,
                     running=len(self._held_by(beat.worker)),
                 )
@@ -376,6 +384,22 @@ class MemoryBroker:
                     limit,
                 )
             )
+
+    def count(self, counts: Sequence[Count]) -> None:
+        with self._lock:
+            for each in counts:
+                self._counters[each.minute, each.queue, each.task, each.what] += each.number
+            oldest = max((minute for minute, *_ in self._counters), default=0) - KEPT_MINUTES
+            for key in [key for key in self._counters if key[0] < oldest]:
+                del self._counters[key]
+
+    def counted(self, first: int, last: int) -> list[Count]:
+        with self._lock:
+            return [
+                Count(*key, number)
+                for key, number in self._counters.items()
+                if first <= key[0] <= last
+            ]
 
     def pause(self, queue: str) -> None:
         with self._lock:

@@ -74,6 +74,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
         seconds: How long it took, or has taken.
         process: Which process of which worker.
         counted: False when its number was given back.
+        log: What it logged, as far as it is kept.
     """
 
     number: int
@@ -86,6 +87,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     failure: FailureView | None
     next_at: datetime | None
     counted: bool
+    log: str
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,6 +250,7 @@ def _attempt(attempt: Attempt) -> AttemptView:
         failure=_failure(attempt.failure),
         next_at=moment(attempt.next_at),
         counted=attempt.counted,
+        log=redact_text(attempt.log),
     )
 
 
@@ -264,6 +267,7 @@ def _running_attempt(record: Record, now: float) -> AttemptView:
         failure=None,
         next_at=None,
         counted=True,
+        log="",
     )
 
 

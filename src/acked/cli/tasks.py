@@ -74,10 +74,11 @@ def list_(
 @click.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--traceback", is_flag=True, help="With the tracebacks of its failures.")
+@click.option("--logs", is_flag=True, help="With what each attempt logged.")
 @json_option
 @source_options
 @click.pass_obj
-def show(source: Source, task_id: str, traceback: bool, as_json: bool) -> None:
+def show(source: Source, task_id: str, traceback: bool, logs: bool, as_json: bool) -> None:
     """The whole story of one task.
 
     What was sent, where it stands and why, and every attempt: when, where, how long, how it ended,
@@ -91,7 +92,7 @@ def show(source: Source, task_id: str, traceback: bool, as_json: bool) -> None:
     \b
     Examples:
       acked -A shop:app show 9b1fa0c2d345
-      acked -A shop:app show 9b1fa0c2d345 --traceback
+      acked -A shop:app show 9b1fa0c2d345 --traceback --logs
       acked -A shop:app show 9b1fa0c2d345 --json | jq .attempts
     """
     with source.open() as opened:
@@ -106,6 +107,7 @@ def show(source: Source, task_id: str, traceback: bool, as_json: bool) -> None:
                 story,
                 datetime.fromtimestamp(now, UTC),
                 tracebacks=traceback,
+                logs=logs,
                 whole_times=not sys.stdout.isatty(),
             )
         )

@@ -9,6 +9,7 @@ from acked.broker import Engine, Filter, QueueCounts
 from acked.clock import ManualClock
 from acked.delivery import State
 from acked.record import Progress
+from acked.tally import KEPT_MINUTES, Count
 from acked.testing.timeline import Timeline, message, settlements
 
 
@@ -76,6 +77,88 @@ class ReadingPromises(Timeline):
 
         assert [len(page) for page in pages] == [3, 3, 1]
         assert [task_id for page in pages for task_id in page] == ids[::-1]
+
+    def test_a_search_can_ask_who_ran_it_and_when_it_was_sent(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        self.running(broker, "a", "w1/0")
+        self.running(broker, "b", "w1/1")
+        self.running(broker, "c", "w10/0")
+        later = msgspec.structs.replace(message("d"), sent=message("d").sent + 60)
+        broker.send([later])
+
+        assert self.found(broker, Filter(worker="w1")) == ["b", "a"]
+        assert self.found(broker, Filter(worker="w1/1")) == ["b"]
+        assert self.found(broker, Filter(worker="w")) == []
+        assert self.found(broker, Filter(sent_from=later.sent)) == ["d"]
+        assert self.found(broker, Filter(sent_before=later.sent)) == ["c", "b", "a"]
+        assert self.found(broker, Filter(sent_from=later.sent, worker="w1")) == []
+
+    def test_a_search_can_ask_for_a_text_among_the_arguments(self, broker: Engine) -> None:
+        broker.send(
+            [
+                msgspec.structs.replace(
+                    message("a"), kwargs=msgspec.Raw(msgspec.json.encode({"to": 'Ann "Zoë" \n'}))
+                ),
+                msgspec.structs.replace(message("b"), args=msgspec.Raw(b"[4711]")),
+            ]
+        )
+
+        assert self.found(broker, Filter(text="Zoë")) == ["a"]
+        assert self.found(broker, Filter(text='Ann "')) == ["a"]
+        assert self.found(broker, Filter(text="\n")) == ["a"]
+        assert self.found(broker, Filter(text="4711")) == ["b"]
+        assert self.found(broker, Filter(text="zoë")) == []
+        assert self.found(broker, Filter(text="%")) == []
+        assert self.found(broker, Filter(text="\udc80")) == []
+
+    def test_a_search_can_ask_for_a_text_of_the_failure(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        self.finished(broker, clock, "a", State.FAILURE)
+        self.finished(broker, clock, "b", State.SUCCESS)
+
+        assert self.found(broker, Filter(error="errors.Missing")) == ["a"]
+        assert self.found(broker, Filter(error="no such")) == ["a"]
+        assert self.found(broker, Filter(error="…")) == ["a"]
+        assert self.found(broker, Filter(error="another")) == []
+
+    def test_a_search_looks_no_further_back_than_it_is_asked_to(self, broker: Engine) -> None:
+        self.send(broker, "a", "b", "c", "d")
+        tags = {record.id: record.tag for record in broker.search(Filter())}
+
+        between = broker.search(Filter(text="cat.png"), before=tags["d"], after=tags["a"])
+        assert [record.id for record in between] == ["c", "b"]
+
+    def test_counters_add_up(self, broker: Engine) -> None:
+        broker.count([Count(100, "default", "shop.scan", "success", 2)])
+        broker.count(
+            [
+                Count(100, "default", "shop.scan", "success", 3),
+                Count(100, "default", "shop.scan", "run:7", 5),
+                Count(101, "mail", "shop.Zoë", "success", 1),
+            ]
+        )
+        broker.count([])
+
+        def key(count: Count) -> tuple[int, str]:
+            return count.minute, count.what
+
+        assert sorted(broker.counted(100, 101), key=key) == [
+            Count(100, "default", "shop.scan", "run:7", 5),
+            Count(100, "default", "shop.scan", "success", 5),
+            Count(101, "mail", "shop.Zoë", "success", 1),
+        ]
+        assert broker.counted(101, 200) == [Count(101, "mail", "shop.Zoë", "success", 1)]
+        assert broker.counted(0, 99) == []
+
+    def test_old_counters_are_forgotten(self, broker: Engine) -> None:
+        broker.count([Count(100, "default", "shop.scan", "success", 1)])
+        broker.count([Count(100 + KEPT_MINUTES, "default", "shop.scan", "success", 1)])
+        assert len(broker.counted(0, 2 * KEPT_MINUTES)) == 2
+
+        broker.count([Count(101 + KEPT_MINUTES, "default", "shop.scan", "success", 1)])
+        assert broker.counted(0, 100) == []
 
     def test_queues_are_counted_by_state(self, broker: Engine, clock: ManualClock) -> None:
         since = clock.now()

@@ -209,6 +209,7 @@ class SettlingPromises(Timeline):
             number=1, event=settlement.event, started=clock.now() - 1, ended=clock.now(),
             consumer="w1/3", reason=settlement.reason, failure=settlement.failure,
             next_at=settlement.not_before, counted=settlement.counts, loss=settlement.loss,
+            log=settlement.log,
         )  # fmt: skip
         assert broker.attempts("a") == ([] if kind in KEEPS_NO_ENTRY else [entry])
 

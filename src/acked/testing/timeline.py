@@ -56,6 +56,9 @@ def settlements(held: Delivery, now: float) -> dict[str, Settlement]:
     error = failure()
     return {
         "success": Settlement.succeed(held, at=now, started=began, result=b'{"width":64}'),
+        "success with a log": msgspec.structs.replace(
+            Settlement.succeed(held, at=now, started=began, result=None), log='Zürich\n"done"'
+        ),
         "success without a result": Settlement.succeed(held, at=now, started=began, result=None),
         "retry": Settlement.retry(
             held, at=now, started=began, not_before=now + 60, reason="retry", failure=error

@@ -27,7 +27,7 @@ logger = logging.getLogger("acked.worker")
 class Ended(Protocol):
     """Told when an attempt in a lane has ended."""
 
-    def __call__(self, settlement: Settlement) -> None: ...
+    def __call__(self, attempt: Attempt, settlement: Settlement) -> None: ...
 
 
 class Places:
@@ -139,7 +139,7 @@ class CoroutineLane:
 
     def _leave(self, attempt: Attempt, slot: int) -> None:
         try:
-            self._ended(attempt.finish())
+            self._ended(attempt, attempt.finish())
         finally:
             self._section.end(slot)
             self._cancelled.discard(self._running.pop(slot))
@@ -196,7 +196,7 @@ class ThreadLane:
                 attempt.failed(error)
             else:
                 attempt.returned(value)
-            self._ended(attempt.finish())
+            self._ended(attempt, attempt.finish())
         finally:
             self._section.end(slot)
             self.places.give(slot)

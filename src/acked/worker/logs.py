@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -28,12 +29,23 @@ from acked.logs import short_id
 from acked.redaction import redact_text
 from acked.request import current
 from acked.signals import setup_logging
+from acked.tasklog import LogLines, cut
 
 FORMATS = ("text", "json")
 
+KEPT_LEVEL = logging.INFO
+"""Level from which on the lines of a task are kept with its attempt."""
+
+Keep = Callable[[int, bytes], None]
+
 
 def configure(
-    level: str, log_format: str, stream: TextIO | None = None, *, worker: str = ""
+    level: str,
+    log_format: str,
+    stream: TextIO | None = None,
+    *,
+    worker: str = "",
+    keep: Keep | None = None,
 ) -> None:
     """Send what this process logs to *stream*.
 
@@ -45,6 +57,8 @@ def configure(
         log_format: ``text`` or ``json``.
         stream: Where to; the process's standard error unless given.
         worker: Name of the worker, for JSON lines.
+        keep: Called with the token of the running task and each line it logs, at `KEPT_LEVEL` and
+            above whatever *level* is; the line is kept with the attempt as well.
 
     Raises:
         ConfigurationError: No such level or format.
@@ -63,8 +77,14 @@ def configure(
         return
     handler = _Handler(stream if stream is not None else _own_stderr())
     handler.setFormatter(JSONFormatter(worker) if log_format == "json" else TextFormatter())
+    handler.setLevel(number)
     root.handlers[:] = [handler]
     root.setLevel(number)
+    if keep is not None:
+        root.handlers.append(_TaskHandler(keep))
+        root.setLevel(min(number, KEPT_LEVEL))
+        # The worker's own lines are not the task's, and cost something each.
+        logging.getLogger("acked").setLevel(number)
     logging.captureWarnings(True)
 
 
@@ -83,6 +103,41 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         pass
+
+
+class _TaskHandler(logging.Handler):
+    """Keeps what tasks log with their attempts, and with *keep*, for the case that their process
+    is killed."""
+
+    def __init__(self, keep: Keep) -> None:
+        super().__init__(KEPT_LEVEL)
+        self._keep = keep
+
+    def emit(self, record: logging.LogRecord) -> None:
+        request = current.get()
+        if request.delivery is None or record.name.partition(".")[0] == "acked":
+            return
+        try:
+            moment = time.strftime("%H:%M:%S", time.gmtime(record.created))
+            below = _traceback(_plain, record)
+            line = cut(
+                f"{moment}.{int(record.msecs):03d} {record.levelname} {_message(record)}"
+                + (f"\n{below}" if below else "")
+            )
+            # Half a character could not be stored.
+            stored = line.encode(errors="replace")
+            if request.lines is None:
+                request.lines = LogLines()
+            request.lines.add(stored.decode())
+            self._keep(request.delivery.token, stored)
+        except Exception:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        pass
+
+
+_plain = logging.Formatter()
 
 
 class TextFormatter(logging.Formatter):

@@ -9,14 +9,16 @@ Layout, native byte order, one page of header and then one section per process::
 
     header    JSON, padded with NUL: format, worker, pid, sections, slots, journal
     section   u64 drained · u64 journal head · u64 leave · f64 polled (monotonic) · slots
-              · two journal halves
+              · u64 log head · two journal halves · log
     slot      u64 token · f64 started (wall) · f64 deadline (monotonic; 0 none) · f64 limit
               · u64 order (the token that is to be cancelled) · u64 rules
 
 A slot says that a task is running; its token is written last at the start and cleared first at
-the end. The *journal* holds settlements that are not yet in the broker: a task that finished is
-not run again because its process was killed before the next write. One half is live; `rewrite`
-fills the other and flips with one store of the head, so that a kill in between loses nothing.
+the end. The *log* holds the latest lines that running tasks have logged, so that those of a task
+whose process was killed are kept as well. The *journal* holds settlements that are not yet in the
+broker: a task that finished is not run again because its process was killed before the next write.
+One half is live; `rewrite` fills the other and flips with one store of the head, so that a kill in
+between loses nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ import fcntl
 import json
 import mmap
 import os
+import threading
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,11 +40,12 @@ from acked.delivery import Settlement
 from acked.outcome import TaskPolicy
 
 SUFFIX = ".presence"
-FORMAT = 2
+FORMAT = 3
 HEADER = 4096
 SLOT_WORDS = 6
-SECTION_WORDS = 4
+SECTION_WORDS = 5
 JOURNAL_HALF = 128 * 1024
+LOG = 64 * 1024
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Settlement)
 
@@ -91,10 +96,13 @@ class Section:
             memory[start : start + JOURNAL_HALF],
             memory[start + JOURNAL_HALF : start + 2 * JOURNAL_HALF],
         )
+        start += 2 * JOURNAL_HALF
+        self._log = memory[start : start + LOG]
+        self._logging = threading.Lock()
 
     @staticmethod
     def size(slots: int) -> int:
-        exact = (SECTION_WORDS + slots * SLOT_WORDS) * 8 + 2 * JOURNAL_HALF
+        exact = (SECTION_WORDS + slots * SLOT_WORDS) * 8 + 2 * JOURNAL_HALF + LOG
         return -(-exact // mmap.PAGESIZE) * mmap.PAGESIZE
 
     # -- slots: written by the process, read by the supervisor --------------------------------
@@ -170,6 +178,49 @@ class Section:
         """The main thread of the process runs a task."""
         return self._tokens[0] != 0
 
+    # -- log ------------------------------------------------------------------------------------
+
+    def log(self, token: int, line: bytes) -> None:
+        """Keep *line* of the task that runs by *token*; the oldest lines make room for it."""
+        entry = token.to_bytes(8, "little") + len(line).to_bytes(4, "little") + line
+        with self._logging:
+            head = self._integers[4]
+            if head + len(entry) > LOG:
+                head = self._shorten_log(head)
+            self._log[head : head + len(entry)] = entry
+            self._integers[4] = head + len(entry)
+
+    def forget_log(self) -> None:
+        """Nothing runs that has logged anything."""
+        self._integers[4] = 0
+
+    def logged(self) -> dict[int, bytes]:
+        """The lines of each token."""
+        found: defaultdict[int, list[bytes]] = defaultdict(list)
+        at, head = 0, min(self._integers[4], LOG)
+        while at + 12 <= head:
+            token, size = self._log_entry(at)
+            found[token].append(bytes(self._log[at + 12 : at + 12 + size]))
+            at += 12 + size
+        return {token: b"\n".join(lines) for token, lines in found.items()}
+
+    def _log_entry(self, at: int) -> tuple[int, int]:
+        log = self._log
+        return int.from_bytes(log[at : at + 8], "little"), int.from_bytes(
+            log[at + 8 : at + 12], "little"
+        )
+
+    def _shorten_log(self, head: int) -> int:
+        """Drop the older half; where the younger one ends now."""
+        at = 0
+        while at < head and head - at > LOG // 2:
+            at += 12 + self._log_entry(at)[1]
+        # Without a head while it is moved: a kill in between loses the lines, and mixes none.
+        self._integers[4] = 0
+        kept = bytes(self._log[at:head])
+        self._log[: len(kept)] = kept
+        return len(kept)
+
     # -- journal --------------------------------------------------------------------------------
 
     def append(self, entry: bytes) -> bool:
@@ -216,10 +267,11 @@ class Section:
             self.end(slot)
         self._integers[0] = self._integers[1] = self._integers[2] = 0
         self._floats[3] = 0.0
+        self._integers[4] = 0
 
     def release(self) -> None:
         """Let go of the mapped memory."""
-        for view in (self._tokens, self._integers, self._floats, *self._halves):
+        for view in (self._tokens, self._integers, self._floats, *self._halves, self._log):
             view.release()
 
 

@@ -8,7 +8,6 @@ behind a long task, feeds the coroutine lane, and strikes soft limits in threads
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -24,8 +23,10 @@ from acked.errors import BrokerError
 from acked.execute import Attempt, prepare
 from acked.supervision import must_run_alone
 from acked.worker import limits
+from acked.worker.counting import Counting
 from acked.worker.feed import Feed, Pace
 from acked.worker.lanes import CoroutineLane, Lane, ThreadLane, enter
+from acked.worker.memory import resident_kib
 from acked.worker.options import WorkerOptions
 from acked.worker.presence import Section
 
@@ -61,6 +62,7 @@ class TaskProcess:
         self._options = options
         self._feed = Feed(self._broker, consumer, options.queues, section)
         self._pace = Pace()
+        self._counting = Counting(app.records)
         self._alarm = limits.Alarm()
         self._stop_asked = False
         self._unsure = False
@@ -119,6 +121,7 @@ class TaskProcess:
             while not lane.places.wait_all_free(POLL):
                 pass
         self._feed.flush()
+        self._counting.write(time.monotonic(), at_once=True)
         signals.worker_process_shutdown.send(self._consumer, pid=os.getpid(), exitcode=0)
 
     def _refill(self) -> bool:
@@ -134,7 +137,9 @@ class TaskProcess:
             self._wait_for_a_place(self._threads)
             return False
         claimed = self._feed.turn(self._depth())
-        self._section.mark_polled(time.monotonic())
+        now = time.monotonic()
+        self._section.mark_polled(now)
+        self._counting.write(now)
         if claimed:
             self._feed.local.extend(claimed)
             self._rouse_watcher()
@@ -189,6 +194,8 @@ class TaskProcess:
         if self._alone:
             self._wait_for_lanes()
             self._alone = False
+        if not self._lanes_busy:
+            self._section.forget_log()
         self._busy_since = 0.0
         now = time.monotonic()
         self._pace.note(now - began)
@@ -213,7 +220,7 @@ class TaskProcess:
                 self._recycle = True
         else:
             attempt.returned(value)
-        self._feed.done(attempt.finish())
+        self._finished(attempt, attempt.finish())
 
     def _submit(self, lane: Lane, attempt: Attempt) -> None:
         slot = lane.places.take(STUCK_AFTER)
@@ -262,7 +269,7 @@ class TaskProcess:
         if most is None or not self._feed.settled or now - self._memory_checked < MEMORY_EVERY:
             return False
         self._memory_checked = now
-        return resident_kib() > most
+        return resident_kib(os.getpid()) > most
 
     def _on_stop(self, number: int, frame: types.FrameType | None) -> None:
         self._stop_asked = True
@@ -270,8 +277,14 @@ class TaskProcess:
 
     # -- lanes and the watcher --------------------------------------------------------------------
 
-    def _ended(self, settlement: Settlement) -> None:
+    def _finished(self, attempt: Attempt, settlement: Settlement) -> None:
         self._feed.done(settlement)
+        message = attempt.request.message
+        assert message is not None
+        self._counting.ended(attempt.held, message, settlement)
+
+    def _ended(self, attempt: Attempt, settlement: Settlement) -> None:
+        self._finished(attempt, settlement)
         self._rouse_watcher()
         if self._waiting:
             # A place is free; what the main thread could not take before may be there.
@@ -339,13 +352,6 @@ class TaskProcess:
                 self._feed.done(Settlement.unstarted(held, at=self._now()))
             else:
                 lane.submit(ready, slot)
-
-
-def resident_kib() -> int:
-    """Resident memory of this process in KiB."""
-    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * (os.sysconf("SC_PAGESIZE") // 1024)
-    return 0
 
 
 def main(app: Acked, section: Section, consumer: str, options: WorkerOptions) -> None:

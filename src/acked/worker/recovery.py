@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from acked import message as messages
-from acked.broker import Broker
+from acked.broker import Engine
 from acked.delivery import Delivery, Event, Settlement
 from acked.errors import BrokerError, MessageUnreadable
 from acked.execute import log_end
@@ -21,6 +21,7 @@ from acked.options import with_overrides
 from acked.outcome import TaskPolicy, decide
 from acked.supervision import Death, outcome_of_death
 from acked.worker import presence
+from acked.worker.counting import Counting
 from acked.worker.presence import Presence, Running, Section
 from acked.worker.wire import Aftermath
 
@@ -28,6 +29,26 @@ logger = logging.getLogger("acked.worker")
 
 DEFAULT_POLICY = TaskPolicy()
 HELD_UNSEEN = Running(slot=0, token=0, started=0.0, deadline=0.0, limit=0.0)
+
+
+class Remains(msgspec.Struct, frozen=True):
+    """What a dead consumer left in the presence file.
+
+    Args:
+        running: The slots that were occupied.
+        logged: What the tasks in them had logged, by token.
+    """
+
+    running: list[Running] = []
+    logged: dict[int, bytes] = {}
+
+    @classmethod
+    def of(cls, section: Section) -> Remains:
+        """Those in *section*."""
+        return cls(section.running(), section.logged())
+
+
+_NOTHING = Remains()
 
 
 class Recovery:
@@ -42,7 +63,8 @@ class Recovery:
         policies: Of the tasks, by name; replaced at a reload.
     """
 
-    def __init__(self, broker: Broker, *, by: str, policies: Mapping[str, TaskPolicy]) -> None:
+    def __init__(self, broker: Engine, *, by: str, policies: Mapping[str, TaskPolicy]) -> None:
+        self.counting = Counting(broker)
         self.policies = policies
         self._broker = broker
         self._by = by
@@ -67,7 +89,7 @@ class Recovery:
         """
         self._write_journal(section)
         seized = self._broker.seize(consumer, by=self._by)
-        return self._settle(seized, {consumer: section.running()}, death)
+        return self._settle(seized, {consumer: Remains.of(section)}, death)
 
     def recover_worker(self, dead: Presence) -> int:
         """Give back everything a dead worker held, and remove its file; how many deliveries.
@@ -75,12 +97,12 @@ class Recovery:
         Raises:
             BrokerError: Something is left to do; calling again is harmless.
         """
-        running: dict[str, list[Running]] = {}
+        remains: dict[str, Remains] = {}
         for index, section in enumerate(dead.sections):
             self._write_journal(section)
-            running[f"{dead.worker}/{index}"] = section.running()
+            remains[f"{dead.worker}/{index}"] = Remains.of(section)
         seized = self._broker.seize(dead.worker, by=self._by)
-        self._settle(seized, running, Death(how="its worker was killed", whole=True))
+        self._settle(seized, remains, Death(how="its worker was killed", whole=True))
         dead.remove()
         self._broker.leave(dead.worker)
         return len(seized)
@@ -94,21 +116,21 @@ class Recovery:
         ever.
         """
         directory = self._broker.presence_dir
-        running: dict[str, list[Running]] = {}
+        remains: dict[str, Remains] = {}
         for worker in {_worker_of(held) for held in seized}:
             file = presence.read(directory, worker) if directory is not None and worker else None
             if file is None:
                 for held in seized:
                     if _worker_of(held) == worker:
                         unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
-                        running.setdefault(held.consumer, []).append(unseen)
+                        remains.setdefault(held.consumer, Remains()).running.append(unseen)
                 continue
             try:
                 for index, section in enumerate(file.sections):
-                    running[f"{worker}/{index}"] = section.running()
+                    remains[f"{worker}/{index}"] = Remains.of(section)
             finally:
                 file.close()
-        self._settle(seized, running, Death(how="its lease ran out", whole=True))
+        self._settle(seized, remains, Death(how="its lease ran out", whole=True))
 
     def _write_journal(self, section: Section) -> None:
         finished = section.journal()
@@ -116,13 +138,14 @@ class Recovery:
             self._broker.settle(finished)
 
     def _settle(
-        self, seized: Sequence[Delivery], running: Mapping[str, Sequence[Running]], death: Death
+        self, seized: Sequence[Delivery], remains: Mapping[str, Remains], death: Death
     ) -> list[Aftermath]:
         """Decide what becomes of deliveries taken over from the dead, and write it."""
         now = self._broker.clock.now()
         aftermath: list[Aftermath] = []
         for held in seized:
-            slots = running.get(held.consumer, ())
+            left = remains.get(held.consumer, _NOTHING)
+            slots = left.running
             own = next((entry for entry in slots if entry.token == held.seized_token), None)
             outcome = outcome_of_death(held, {entry.token for entry in slots}, death)
             name, policy = self._policy_of(held, own)
@@ -130,8 +153,12 @@ class Recovery:
                 held, outcome, policy, now=now, roll=random.random(),
                 started=None if own is None else own.started or now,
             )  # fmt: skip
-            settlement = msgspec.structs.replace(settlement, consumer=held.consumer)
+            log = left.logged.get(held.seized_token, b"") if settlement.started else b""
+            settlement = msgspec.structs.replace(
+                settlement, consumer=held.consumer, log=log.decode(errors="replace")
+            )
             self._owed.append(settlement)
+            self.counting.lost(held, name, settlement)
             if settlement.reason:
                 log_end(name, held, settlement)
             if own is not None and settlement.event in (Event.FAIL, Event.RETRY, Event.REVOKE):

@@ -25,6 +25,7 @@ from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
 from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer
 from acked.worker.guard import Guard
+from acked.worker.memory import resident_kib
 from acked.worker.options import WorkerOptions
 from acked.worker.place import Place
 from acked.worker.presence import Presence
@@ -195,10 +196,14 @@ class Supervisor:
             queues=hello.queues, processes=options.concurrency, lease=hello.lease,
         )  # fmt: skip
         self._recovery = Recovery(broker, by=self._me, policies=hello.policies)
-        self._upkeep = Upkeep(broker, beat, hello, self._recovery, by=self._me)
+        self._upkeep = Upkeep(broker, beat, hello, self._recovery, by=self._me, memory=self._memory)
         self._upkeep.begin(time.monotonic())
         self._guard = Guard(self._places, options.coroutines, patience=hello.watchdog * 5)
         self._guard.start()
+
+    def _memory(self) -> int:
+        pids = [os.getpid(), *(place.pid for place in self._places if place.pid is not None)]
+        return sum(resident_kib(pid) for pid in pids)
 
     def _announce(self, hello: wire.Hello) -> None:
         assert self._broker is not None
@@ -229,6 +234,7 @@ class Supervisor:
             try:
                 for place in self._places:
                     self._recovery.recover_section(place.section, place.consumer, stopped)
+                self._recovery.counting.write(time.monotonic(), at_once=True)
                 if self._recovery.pay():
                     self._presence.remove()
                     self._broker.leave(self._worker)

@@ -113,9 +113,12 @@ class Template:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._channel.close()
         os.environ[MARK] = str(os.getpid())
-        logs.configure(self._options.loglevel, self._options.log_format, worker=order.consumer)
         assert self._presence is not None
         section = self._presence.sections[order.index]
+        logs.configure(
+            self._options.loglevel, self._options.log_format, worker=order.consumer,
+            keep=section.log,
+        )  # fmt: skip
         # What a task forks must not hold the lock that says that this worker lives.
         os.register_at_fork(after_in_child=partial(close_quietly, self._presence.descriptor))
         start_aftermath(self._app, order.aftermath)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+
+import msgspec
 
 from acked.broker import Beat, Engine, Order
 from acked.clock import SystemClock
@@ -41,16 +44,25 @@ class Upkeep:
         hello: The application's settings; replaced at a reload.
         recovery: Gives back what the dead held.
         by: The consumer that holds what is taken over from the dead.
+        memory: Resident memory of the whole worker at the moment, KiB.
     """
 
     def __init__(
-        self, broker: Engine, beat: Beat, hello: wire.Hello, recovery: Recovery, *, by: str
+        self,
+        broker: Engine,
+        beat: Beat,
+        hello: wire.Hello,
+        recovery: Recovery,
+        *,
+        by: str,
+        memory: Callable[[], int],
     ) -> None:
         self.hello = hello
         self._broker = broker
         self._beat = beat
         self._recovery = recovery
         self._by = by
+        self._memory = memory
         self._clock = SystemClock()
         self._renewed = 0.0
         self._answered = 0.0
@@ -94,6 +106,7 @@ class Upkeep:
         """Do what is due; the orders that came with a heartbeat, None when there was none."""
         orders = None
         self._recovery.pay()
+        self._recovery.counting.write(now)
         if now >= self._next_beat:
             orders = self._renew(now)
         if now >= self._next_neighbours:
@@ -107,7 +120,8 @@ class Upkeep:
         # Planned before the write: a slow disk must not make beats drift apart.
         self._next_beat = now + self.hello.heartbeat
         try:
-            orders = self._broker.renew(self._beat)
+            beat = msgspec.structs.replace(self._beat, memory=self._memory())
+            orders = self._broker.renew(beat)
             self._answered, self._rebuilt = now, 0
             steady = self._clock.steady()
             if steady - self._renewed > self.hello.heartbeat * 2:

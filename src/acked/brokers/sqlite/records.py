@@ -17,6 +17,7 @@ from acked.brokers.sqlite.turn import readable
 from acked.brokers.sqlite.wake import EVERY_QUEUE, bit_of
 from acked.delivery import Event, Failure, State
 from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.tally import KEPT_MINUTES, Count
 
 DELETED_AT_ONCE = 1000
 """Records that one transaction deletes, so that others wait for it for milliseconds only."""
@@ -43,7 +44,7 @@ ORDER BY seq DESC
 
 ATTEMPTS = """
 SELECT number, event, started, ended, CAST(consumer AS BLOB), CAST(reason AS BLOB),
-       CAST(failure AS BLOB), next_at, counted, loss
+       CAST(failure AS BLOB), next_at, counted, loss, CAST(log AS BLOB)
 FROM attempt WHERE task = (SELECT seq FROM task WHERE id = ?) ORDER BY run
 """
 
@@ -101,6 +102,11 @@ WHERE task IN (
 )
 """
 
+COUNT = """
+INSERT INTO counter VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET number = number + excluded.number
+"""
+
 DELETE = "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE {which} LIMIT ?)"
 
 _failure_decoder = msgspec.json.Decoder(Failure)
@@ -121,8 +127,15 @@ class TaskRecords(Store):
             rows = fetch(connection, ATTEMPTS, (storable(task_id),))
         return [_attempt(row) for row in rows]
 
-    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
-        numbers, bindings = selection(wanted, before)
+    def search(
+        self,
+        wanted: Filter,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Record]:
+        numbers, bindings = selection(wanted, before, after)
         with self._database.session() as connection:
             rows = fetch(
                 connection, f"{RECORD} {PAGE.format(numbers=numbers)}", (*bindings, max(limit, 0))
@@ -155,6 +168,7 @@ class TaskRecords(Store):
                 WorkerRecord(
                     worker=beat.worker, host=beat.host, pid=beat.pid, started=beat.started,
                     queues=beat.queues, processes=beat.processes, lease_left=left, running=running,
+                    memory=beat.memory,
                 )
             )  # fmt: skip
         return workers
@@ -225,6 +239,31 @@ class TaskRecords(Store):
             self._delete(f"state = '{state}' AND queue = ?", (storable(queue),))
             for state in ("QUEUED", "SCHEDULED")
         )
+
+    def count(self, counts: Sequence[Count]) -> None:
+        rows = [
+            (each.minute, storable(each.queue), storable(each.task), each.what, each.number)
+            for each in counts
+        ]
+        with self._database.transaction() as connection:
+            connection.executemany(COUNT, rows)
+            connection.execute(
+                "DELETE FROM counter WHERE minute < (SELECT max(minute) FROM counter) - ?",
+                (KEPT_MINUTES,),
+            )
+
+    def counted(self, first: int, last: int) -> list[Count]:
+        with self._database.session() as connection:
+            rows = fetch(
+                connection,
+                "SELECT minute, CAST(queue AS BLOB), CAST(task AS BLOB), what, number "
+                "FROM counter WHERE minute BETWEEN ? AND ?",
+                (first, last),
+            )
+        return [
+            Count(minute, readable(queue), readable(task), what, number)
+            for minute, queue, task, what, number in rows
+        ]
 
     def pause(self, queue: str) -> None:
         with self._database.session() as connection:
@@ -307,11 +346,11 @@ def _progress(text: bytes | None) -> Progress | None:
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:
-    number, event, started, ended, consumer, reason, failure, next_at, counted, loss = row
+    number, event, started, ended, consumer, reason, failure, next_at, counted, loss, log = row
     return Attempt(
         number=number, event=Event(event), started=started, ended=ended,
         consumer=readable(consumer), reason=readable(reason), failure=_failure(failure),
-        next_at=next_at, counted=bool(counted), loss=bool(loss),
+        next_at=next_at, counted=bool(counted), loss=bool(loss), log=readable(log),
     )  # fmt: skip
 
 

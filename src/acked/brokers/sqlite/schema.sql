@@ -59,6 +59,7 @@ CREATE TABLE attempt (
     next_at REAL,
     counted INTEGER NOT NULL,
     loss INTEGER NOT NULL,
+    log TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (task, run)
 ) STRICT, WITHOUT ROWID;
 
@@ -102,6 +103,16 @@ CREATE TABLE worker (
     boot TEXT NOT NULL,                -- which boot of the host `lease_until` belongs to
     lease_until REAL NOT NULL,         -- steady-clock seconds
     beat TEXT                          -- JSON of a `Beat`; NULL when it claimed before its first
+) STRICT, WITHOUT ROWID;
+
+-- See `acked.tally.Count`.
+CREATE TABLE counter (
+    minute INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    what TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (minute, queue, task, what)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE pause (

@@ -109,6 +109,7 @@ def _row(settlement: Settlement) -> Row:
         settlement.loss, settlement.suspect,
         None if failure is None else _encoder.encode(failure).decode(),
         settlement.result, settlement.body, queue, priority, settlement.consumer or None,
+        settlement.log,
     )  # fmt: skip
 
 
@@ -119,7 +120,9 @@ def _storable(settlement: Settlement) -> Settlement:
     failure = settlement.failure
     if failure is not None:
         failure = Failure(text(failure.type), text(failure.message), text(failure.traceback))
-    return msgspec.structs.replace(settlement, reason=text(settlement.reason), failure=failure)
+    return msgspec.structs.replace(
+        settlement, reason=text(settlement.reason), log=text(settlement.log), failure=failure
+    )
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@
 -- `priority`.
 CREATE TEMP TABLE settling (
     tag, token, outcome, back, event, ended, started, not_before, reason, counts, loss, suspect,
-    failure, result, body, queue, priority, consumer
+    failure, result, body, queue, priority, consumer, log
 );
 
 -- Out: which of them were refused (by rowid), and the deliveries, in order.
@@ -39,18 +39,19 @@ END;
 -- `record.settle` and `record.history`, for one settlement.
 CREATE TEMP VIEW settle (
     number, tag, token, outcome, back, event, ended, started, not_before, reason, counts, loss,
-    suspect, failure, result, body, queue, priority, consumer
+    suspect, failure, result, body, queue, priority, consumer, log
 ) AS SELECT rowid, * FROM settling;
 
 CREATE TEMP TRIGGER settle_steps INSTEAD OF INSERT ON settle
 BEGIN
     INSERT INTO attempt (
-        task, run, number, event, started, ended, consumer, reason, failure, next_at, counted, loss
+        task, run, number, event, started, ended, consumer, reason, failure, next_at, counted,
+        loss, log
     )
     SELECT
         seq, runs + 1, attempt, new.event, new.started, new.ended,
         ifnull(new.consumer, consumer), new.reason,
-        new.failure, new.not_before, new.counts, new.loss
+        new.failure, new.not_before, new.counts, new.loss, new.log
     FROM task
     WHERE seq = new.tag AND token = new.token AND state = 'RUNNING' AND new.started IS NOT NULL;
 

@@ -46,12 +46,13 @@ def _age(line: TaskLine, now: datetime) -> str:
 
 
 def story_blocks(
-    story: Story, now: datetime, *, tracebacks: bool, whole_times: bool = True
+    story: Story, now: datetime, *, tracebacks: bool, logs: bool = False, whole_times: bool = True
 ) -> list[Block]:
     """The whole story of one task.
 
     Args:
         tracebacks: Show those of its failures.
+        logs: Show what each attempt has logged.
         whole_times: Repeat the date in each row, even where all have the same.
     """
     blocks: list[Block] = [Facts([row for row in _facts(story, now) if row[1]])]
@@ -75,6 +76,10 @@ def story_blocks(
             Passage(f"attempt {each.number}: {each.failure.type}", each.failure.traceback)
             for each in story.attempts
             if each.failure is not None and each.failure.traceback
+        ]
+    if logs:
+        blocks += [
+            Passage(f"attempt {each.number}: log", each.log) for each in story.attempts if each.log
         ]
     return blocks
 
