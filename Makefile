@@ -101,6 +101,7 @@ test-packages:
 	$(call need,initdb,postgresql)
 	$(call need,rabbitmq-server,rabbitmq-server)
 	$(call need,erl_call,erlang-base)
+	$(call need,chromium,chromium)
 
 .PHONY: bench-packages
 bench-packages:
