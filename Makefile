@@ -75,12 +75,19 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	@touch $@
 
 # $(call need,command,package): the Debian package, when the command is not there.
-# Root, or sudo without a password; otherwise it says what to install.
+# Root, or sudo without a password; otherwise it says what to install. The policy file keeps what is
+# installed from being started as a service: the tests start servers of their own.
+ALL_PATHS = PATH="$$PATH:/usr/sbin:/sbin$$(printf ':%s' /usr/lib/postgresql/*/bin)"
 define need
-@command -v $(1) >/dev/null || PATH="$$PATH:/usr/sbin:/sbin" command -v $(1) >/dev/null || { \
+@$(ALL_PATHS) command -v $(1) >/dev/null || { \
   if [ "$$(id -u)" = 0 ]; then as_root=; elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
   else echo "$(1) is missing. Install it: sudo apt-get install $(2)" >&2; exit 1; fi; \
   echo "installing the Debian package $(2)"; \
+  policy=/usr/sbin/policy-rc.d; \
+  if ! [ -e $$policy ]; then \
+    trap '$$as_root rm -f '$$policy EXIT; \
+    printf '#!/bin/sh\nexit 101\n' | $$as_root tee $$policy >/dev/null; \
+    $$as_root chmod 755 $$policy; fi; \
   apt() { $$as_root env DEBIAN_FRONTEND=noninteractive PATH="$$PATH:/usr/sbin:/sbin" apt-get -qq "$$@"; }; \
   apt update && apt install --yes --no-install-recommends $(2) >/dev/null; }
 endef
@@ -88,6 +95,13 @@ endef
 .PHONY: test-packages
 test-packages:
 	$(call need,strace,strace)
+	$(call need,ip,iproute2)
+	$(call need,faketime,faketime)
+	$(call need,redis-server,redis-server)
+	$(call need,initdb,postgresql)
+	$(call need,rabbitmq-server,rabbitmq-server)
+	$(call need,erl_call,erlang-base)
+	$(call need,chromium,chromium)
 
 .PHONY: bench-packages
 bench-packages:

@@ -27,3 +27,9 @@ def indented(text: str, indent: str = "    ") -> str:
     for a line of its own."""
     safe = _UNSAFE_IN_BLOCK.sub(_escaped, text)
     return "\n".join(indent + line for line in safe.split("\n"))
+
+
+def plain(text: str) -> str:
+    """*text* on one line for people who cannot read escapes: a blank for each run of blanks and
+    such characters."""
+    return " ".join(_UNSAFE.sub(" ", text).split())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ from acked.delivery import Event, State
 
 RETURNING = 0.005
 """Seconds between the last line of a task and its settlement in the journal, at the very most."""
+
+LEASE_ENDED = "its lease ran out"
+"""What the history of a task says of a run whose worker was not heard of for a lease."""
 
 FINAL_EVENTS = {Event.SUCCEED, Event.FAIL, Event.REVOKE}
 
@@ -27,17 +31,19 @@ class Verdict:
     violations: list[str] = field(default_factory=list)
     starts: int = 0
     duplicates: int = 0
+    unsure: int = 0
     recovered_after: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
         waits = sorted(self.recovered_after)
         recovery = (
             f", {len(waits)} recovered, kill to restart p50 {waits[len(waits) // 2]:.3f} s, "
-            f"max {waits[-1]:.3f} s" if waits else ""
+            f"p99 {waits[len(waits) * 99 // 100]:.3f} s, max {waits[-1]:.3f} s" if waits else ""
         )  # fmt: skip
+        unsure = f", {self.unsure} stored though the send failed" if self.unsure else ""
         return (
             f"{len(self.violations)} violations, {self.starts} starts, "
-            f"{self.duplicates} excused duplicates{recovery}"
+            f"{self.duplicates} excused duplicates{unsure}{recovery}"
         )
 
 
@@ -48,19 +54,28 @@ def check(
     *,
     expect: State = State.SUCCESS,
     poison: frozenset[str] = frozenset(),
+    unsure: Sequence[str] = (),
+    lease: float = 0.0,
 ) -> Verdict:
     """Judge a drained run.
 
     Args:
-        history: Lines of `note`: start and end with `task`, and kill with `victim`.
+        history: Lines of `note`: start and end with `task`, kill and cut with `victim`.
         sent: Ids whose sending returned.
         records: Where they are.
         expect: The state every task must have reached.
         poison: Ids that kill their own process; they must be FAILURE.
+        unsure: Ids whose sending raised: stored and run as if it had not, or not at all.
+        lease: Seconds of a lease less one heartbeat: the least for which a worker that was cut off
+            still holds what it runs.
     """
     verdict = Verdict()
     killed = {line["victim"]: line["at"] for line in history if line["event"] == "kill"}
     killed |= {line["pid"]: line["at"] for line in history if line["event"] == "dies"}
+    cut: dict[int, list[float]] = defaultdict(list)
+    for line in history:
+        if line["event"] == "cut":
+            cut[line["victim"]].append(line["at"])
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     open_runs: dict[tuple[str, int], dict[str, Any]] = {}
     for line in history:
@@ -70,16 +85,32 @@ def check(
             open_runs[line["task"], line["pid"]] = run
         elif line["event"] == "end":
             open_runs[line["task"], line["pid"]]["to"] = line["at"]
-    known = set(sent)
+    stored = [task for task in unsure if records.get(task) is not None or task in runs]
+    verdict.unsure = len(stored)
+    known = {*sent, *stored}
     for task in runs.keys() - known:
         verdict.violations.append(f"unexpected: {task} ran and was never sent")
-    for task in sent:
-        _check_task(task, runs.get(task, []), killed, records, expect, task in poison, verdict)
+    faults = Faults(killed, cut, lease)
+    for task in [*sent, *stored]:
+        _check_task(task, runs.get(task, []), faults, records, expect, task in poison, verdict)
     return verdict
 
 
+@dataclass(frozen=True)
+class Faults:
+    """When processes were killed, and when they were cut off from the broker."""
+
+    killed: dict[int, float]
+    cut: dict[int, list[float]]
+    lease: float
+
+    def last_cut(self, pid: int, before: float) -> float | None:
+        """When *pid* was last cut off before that moment."""
+        return max((at for at in self.cut.get(pid, ()) if at < before), default=None)
+
+
 def _check_task(
-    task: str, runs: list[dict[str, Any]], killed: dict[int, float], records: Records,
+    task: str, runs: list[dict[str, Any]], faults: Faults, records: Records,
     expect: State, poison: bool, verdict: Verdict,
 ) -> None:  # fmt: skip
     bad = verdict.violations
@@ -88,11 +119,21 @@ def _check_task(
     if record is None:
         bad.append(f"lost: {task} has no record")
         return
+    attempts = records.attempts(task)
+    killed = faults.killed
+    lapsed = sum(LEASE_ENDED in attempt.reason for attempt in attempts)
     wanted = State.FAILURE if poison else expect
     if record.state is not wanted:
         bad.append(f"lost: {task} is {record.state} ({record.reason}), not {wanted}")
     for run, after in itertools.pairwise(runs):
         died = killed.get(run["pid"])
+        cut = faults.last_cut(run["pid"], after["from"])
+        if cut is not None and lapsed and (died is None or died > after["from"]):
+            verdict.duplicates += 1
+            verdict.recovered_after.append(after["from"] - cut)
+            if after["from"] - cut < faults.lease:
+                bad.append(f"overlap: {task} started again while pid {run['pid']} had its lease")
+            continue
         if died is None:
             bad.append(f"unexcused duplicate: {task} ran again and pid {run['pid']} was not killed")
             continue
@@ -102,12 +143,12 @@ def _check_task(
         verdict.recovered_after.append(after["from"] - died)
         if after["from"] < died:
             bad.append(f"overlap: {task} started again before pid {run['pid']} was killed")
-    attempts = records.attempts(task)
     settled = [a for a in attempts if a.event in FINAL_EVENTS]
     if len(settled) != 1:
         bad.append(f"settled {len(settled)} times: {task}")
     lost = sum(not ended_before(run, killed.get(run["pid"])) for run in runs)
-    if record.losses > lost:
+    # A run that was cut off may have come to its end, which nobody was told in time.
+    if record.losses > max(lost, lapsed):
         bad.append(f"misjudged: {task} has {record.losses} losses, {lost} of its runs were cut off")
     if not poison and record.retries:
         bad.append(f"misjudged: {task} was charged {record.retries} retries")

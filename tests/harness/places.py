@@ -27,9 +27,9 @@ def _postgres(directory: Path) -> Server:
 
 
 def _rabbitmq(directory: Path) -> Server:
-    from tests.servers.rabbitmq import RabbitMQServer
+    from tests.servers.rabbitmq import RabbitServer
 
-    return RabbitMQServer(directory)
+    return RabbitServer(directory)
 
 
 ENGINES: dict[str, Callable[[Path], Server]] = {
@@ -59,17 +59,22 @@ class Place:
     results: str | None = None
     server: Server | None = None
 
-    def at(self, port: int, host: str = "127.0.0.1") -> Place:
-        """The same place, reached through another port or address."""
-        parts = urlsplit(self.url)
-        login, at, _ = parts.netloc.rpartition("@")
-        return replace(self, url=urlunsplit(parts._replace(netloc=f"{login}{at}{host}:{port}")))
+    def at(self, port: int) -> Place:
+        """The same place, reached through another port."""
+        return replace(self, url=readdress(self.url, "127.0.0.1", port))
 
     @property
     def running(self) -> Server:
         """The server; only where there is one."""
         assert self.server is not None, f"{self.kind} has no server"
         return self.server
+
+
+def readdress(url: str, host: str, port: int) -> str:
+    """*url* with another host and port, the login as it was."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login}{at}{host}:{port}"))
 
 
 class Servers:
@@ -96,17 +101,37 @@ class Servers:
                 server.start()
         return server
 
-    def place(self, kind: str, directory: Path) -> Place:
+    def place(self, kind: str, directory: Path, *, ledger: str = LEDGER) -> Place:
         """An empty place of *kind*; files go to *directory*."""
         if kind == "sqlite":
             return Place(kind, f"sqlite:///{directory}/shop.db")
         server = self.get(kind)
-        results = self.place(LEDGER, directory).url if kind == "rabbitmq" else None
+        results = self.place(ledger, directory).url if kind == "rabbitmq" else None
         return Place(kind, server.fresh(), results, server)
 
     def stop(self) -> None:
         """Kill them all, by process id: nothing in them is worth an orderly end."""
         for server in self._servers.values():
-            server.kill()
+            server.close()
         self._servers.clear()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def sever(place: Place) -> None:
+    """Close every connection of *place*'s clients, from the server's side."""
+    if place.kind == "redis":
+        import redis
+
+        with redis.Redis(port=place.running.port) as operator:
+            for kind in ("normal", "pubsub"):
+                operator.client_kill_filter(_type=kind, skipme=True)
+    elif place.kind == "postgres":
+        import psycopg
+
+        with psycopg.connect(place.url, autocommit=True) as operator:
+            operator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+    else:
+        place.running.close_connections()

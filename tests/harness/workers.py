@@ -57,7 +57,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def _path(environment: dict[str, str]) -> str:
+def search_path(environment: dict[str, str]) -> str:
     """Where a worker finds modules: this tree, and what the test puts before it."""
     first = environment.get("ACKED_TEST_PATH", "")
     return ":".join([*([first] if first else []), str(ROOT / "src"), str(ROOT)])
@@ -81,7 +81,7 @@ class Worker:
         self._file = log.open("ab")
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "acked", "worker", target, *arguments],
-            env={**os.environ, **environment, "PYTHONPATH": _path(environment)},
+            env={**os.environ, **environment, "PYTHONPATH": search_path(environment)},
             stdout=self._file, stderr=self._file, cwd=directory,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """A TCP proxy whose network can be spoiled and healed while connections run through it.
 
-It listens on a free port of 127.0.0.1 and forwards to a server. An event loop in a thread of its
+It listens on a free port and forwards to a server on 127.0.0.1. An event loop in a thread of its
 own does all of it, so that no test waits for it; what a test says to it is done within a second or
 raises.
 
@@ -67,11 +67,12 @@ class _Connection:
 
 
 class Proxy:
-    """Forwards `port` of 127.0.0.1 to *target* of *host*."""
+    """Forwards `port` of *address* to the port *target* of 127.0.0.1."""
 
-    def __init__(self, target: int, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, target: int, *, address: str = "127.0.0.1") -> None:
         self.port = 0
-        self._target = host, target
+        self._address = address
+        self._target = "127.0.0.1", target
         self._weather = Weather()
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
@@ -84,7 +85,7 @@ class Proxy:
     def start(self) -> Self:
         """Listen from now on."""
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._do(asyncio.start_server(self._serve, self._address, 0))
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 

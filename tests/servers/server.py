@@ -105,6 +105,10 @@ class Server:
         if self.process is not None:
             self.process.wait(10)
 
+    def close(self) -> None:
+        """End it for good, with everything that was started for it, by force."""
+        self.kill()
+
     def stop(self) -> None:
         """End it in good order, or by force where that takes long."""
         if self.process is None or self.process.poll() is not None:
@@ -121,4 +125,4 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        self.kill()
+        self.close()

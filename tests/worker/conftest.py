@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from acked.delivery import FINAL
+from acked.errors import BrokerError
 from acked.record import Record
 from tests.harness import checker, history
 from tests.harness.places import BROKERS, SERVERS, Place, Servers
+from tests.harness.producer import Producer
 from tests.harness.workers import Worker, until
+from tests.servers.proxy import Proxy
 
 on_every_broker = pytest.mark.parametrize("shop", BROKERS, indirect=True)
 on_every_server = pytest.mark.parametrize("shop", SERVERS, indirect=True)
@@ -85,6 +88,46 @@ class Shop:
             )
         )  # fmt: skip
         return worker.ready(processes) if wait else worker
+
+    def produce(
+        self, name: str, count: int, *, pause: float = 0.0,
+        environment: dict[str, str] | None = None, prefix: tuple[str, ...] = (),
+    ) -> Producer:  # fmt: skip
+        """Start a process that sends *count* tasks; it is ended with the test."""
+        return self._stack.enter_context(
+            Producer(
+                name, count, pause, environment={**self.environment, **(environment or {})},
+                log=self.directory / f"producer-{name}.log", prefix=prefix,
+            )
+        )  # fmt: skip
+
+    def produced(self) -> tuple[list[str], list[str]]:
+        """Ids that producers sent, and those of which they do not know whether they did."""
+        lines = self.history()
+        sent = list(dict.fromkeys(x["task"] for x in lines if x["event"] == "sent"))
+        unsure = dict.fromkeys(x["task"] for x in lines if x["event"] == "unsent")
+        known = set(sent)
+        return sent, [task for task in unsure if task not in known]
+
+    def proxy(self) -> Proxy:
+        """A way to this shop's server that can be spoiled."""
+        return self._stack.enter_context(Proxy(self.place.running.port))
+
+    def waiting(self) -> int:
+        """How many tasks wait for a worker."""
+        return sum(counts.queued for counts in self.app.records.counts())
+
+    def drain(self, within: float) -> None:
+        """Wait until nothing is waiting or running."""
+
+        def empty() -> bool:
+            try:
+                counts = self.app.records.counts()
+            except BrokerError:
+                return False
+            return all(c.queued == c.scheduled == c.running == 0 for c in counts)
+
+        until(empty, within=within, what="drained")
 
     def record(self, task_id: str) -> Record:
         record = self.app.records.get(task_id)

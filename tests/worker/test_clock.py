@@ -10,7 +10,7 @@ import pytest
 from acked.delivery import State
 from tests.harness.workers import ROOT, until
 from tests.worker.conftest import Shop
-from tests.worker.test_faults import sizes
+from tests.worker.forms import sizes
 
 pytestmark = pytest.mark.chaos
 HOUR = 3600.0

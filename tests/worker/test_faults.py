@@ -17,15 +17,10 @@ import pytest
 from acked.delivery import State
 from tests.harness import history
 from tests.harness.workers import alive, until
-from tests.worker.conftest import Shop
+from tests.worker.conftest import Shop, on_every_broker
+from tests.worker.forms import LEASE, LONG, report, sizes
 
 pytestmark = pytest.mark.chaos
-LONG = os.environ.get("ACKED_LONG") == "1"
-LEASE = 4.0
-
-
-def sizes(short: int, long: int) -> int:
-    return long if LONG else short
 
 
 def send_work(shop: Shop, count: int, seed: int = 1) -> list[str]:
@@ -35,60 +30,50 @@ def send_work(shop: Shop, count: int, seed: int = 1) -> list[str]:
     return [r.id for r in shop.tasks.work.delay_many(calls)]
 
 
-def drain(shop: Shop, ids: list[str], within: float) -> None:
-    """Wait until nothing is waiting or running."""
-
-    def empty() -> bool:
-        counts = shop.app.records.counts()
-        return all(c.queued == c.scheduled == c.running == 0 for c in counts)
-
-    until(empty, within=within, what="drained")
-
-
-def report(name: str, verdict: object) -> None:
-    print(f"\n{name}: {verdict}")
-
-
+@on_every_broker
 def test_killing_task_processes_at_random_loses_and_doubles_nothing(shop: Shop) -> None:
     """T01: kill -9 one of two task processes every 0.5 to 2 s while tasks drain."""
     roll = random.Random(os.urandom(4))
     worker = shop.work()
     ids = send_work(shop, sizes(1_000, 20_000))
     kills = 0
-    while sum(c.queued for c in shop.app.records.counts()) > 20:
+    while shop.waiting() > 20:
         time.sleep(roll.uniform(0.5, 2.0))
         if below := worker.processes:
             worker.kill_process(roll.choice(below))
             kills += 1
-    drain(shop, ids, within=2 * LEASE + 10)
+    shop.drain(within=2 * LEASE + 10)
     verdict = shop.check(ids)
-    report(f"kill storm, {kills} kills", verdict)
+    report(f"kill storm, {kills} kills, {shop.place.kind}", verdict)
     assert verdict.violations == []
     assert kills >= 3
     assert verdict.duplicates <= kills
     assert max(verdict.recovered_after, default=0.0) <= 2.0
 
 
+@on_every_broker
 def test_killing_whole_workers_loses_and_doubles_nothing(shop: Shop) -> None:
     """T02: kill -9 supervisor and children at once; a second supervisor lives."""
     roll = random.Random(os.urandom(4))
     workers = [shop.work(processes=1), shop.work(processes=1)]
     ids = send_work(shop, sizes(1_000, 10_000))
     kills = 0
-    while sum(c.queued for c in shop.app.records.counts()) > 50 and kills < sizes(5, 30):
+    while shop.waiting() > 50 and kills < sizes(5, 30):
         time.sleep(roll.uniform(0.3, 0.8))
         victim = workers.pop(0)
         victim.kill_tree()
         kills += 1
         workers.append(shop.work(processes=1, wait=False))
         workers[0].ready()
-    drain(shop, ids, within=60 + 2 * LEASE + 10)
+    shop.drain(within=60 + 2 * LEASE + 10)
     verdict = shop.check(ids)
-    report(f"tree kill, {kills} kills", verdict)
+    report(f"tree kill, {kills} kills, {shop.place.kind}", verdict)
     assert verdict.violations == []
     assert kills >= 3
+    assert max(verdict.recovered_after, default=0.0) <= 2.0, "a killed neighbour is seen at once"
 
 
+@on_every_broker
 def test_a_lease_is_kept_whatever_a_task_does_to_its_process(shop: Shop) -> None:
     """T05: tasks that hold the GIL in C, block the event loop, burn CPU at nice 19, for five
     leases, beside busy processes."""
@@ -103,13 +88,14 @@ def test_a_lease_is_kept_whatever_a_task_does_to_its_process(shop: Shop) -> None
             shop.tasks.nice_hog.delay(3.0).id,
             shop.tasks.hog.delay("loop", 3.0).id,
         ]
-    drain(shop, ids, within=120 if not LONG else 900)
+    shop.drain(within=120 if not LONG else 900)
     verdict = shop.check(ids)
-    report("GIL hog", verdict)
+    report(f"GIL hog, {shop.place.kind}", verdict)
     assert verdict.violations == []
     assert verdict.starts == len(ids)
 
 
+@on_every_broker
 def test_poison_is_stopped_and_innocents_are_not_charged(shop: Shop) -> None:
     """T07: five tasks that SIGKILL their process among innocents, 8 threads in each process."""
     shop.work("--threads", "8")
@@ -118,9 +104,9 @@ def test_poison_is_stopped_and_innocents_are_not_charged(shop: Shop) -> None:
     for part in range(5):
         ids += send_work(shop, sizes(60, 200), seed=part)
         poison.append(shop.tasks.kill_own_process.delay().id)
-    drain(shop, ids + poison, within=60)
+    shop.drain(within=60)
     verdict = shop.check(ids + poison, poison=frozenset(poison))
-    report("poison", verdict)
+    report(f"poison, {shop.place.kind}", verdict)
     assert verdict.violations == []
     for one in poison:
         assert shop.starts(one) == 3
@@ -167,6 +153,7 @@ def test_every_way_to_die_ends_in_the_state_the_table_names(shop: Shop, way: str
     assert worker.process.poll() is None
 
 
+@on_every_broker
 def test_rolling_restarts_lose_and_double_nothing(shop: Shop) -> None:
     """T09: SIGTERM restarts under load; then some whose grace is cut short by SIGKILL."""
     ids = send_work(shop, sizes(1_200, 20_000))
@@ -183,9 +170,9 @@ def test_rolling_restarts_lose_and_double_nothing(shop: Shop) -> None:
         for pid in worker.processes:
             history.note("kill", victim=pid)
         worker.stop()
-    drain(shop, ids, within=300 if LONG else 60)
+    shop.drain(within=300 if LONG else 60)
     verdict = shop.check(ids)
-    report("rolling restart", verdict)
+    report(f"rolling restart, {shop.place.kind}", verdict)
     assert verdict.violations == []
     for one in ids:
         assert shop.record(one).losses == 0, "a restart is no loss"
@@ -232,6 +219,7 @@ def _sleepers(root: int) -> list[int]:
     return found
 
 
+@on_every_broker
 def test_the_death_of_the_supervisor_alone_leaves_no_second_owner(shop: Shop) -> None:
     """T12: kill -9 the supervisor; its processes end at once and another worker takes over."""
     shop.work(processes=1)
@@ -247,9 +235,9 @@ def test_the_death_of_the_supervisor_alone_leaves_no_second_owner(shop: Shop) ->
         until(
             lambda: not any(alive(pid) for pid in below if pid), within=LEASE, what="children end"
         )
-    drain(shop, ids, within=180 if LONG else 60)
+    shop.drain(within=180 if LONG else 60)
     verdict = shop.check(ids)
-    report("supervisor death", verdict)
+    report(f"supervisor death, {shop.place.kind}", verdict)
     assert verdict.violations == []
 
 
@@ -287,7 +275,7 @@ def test_long_etas_survive_restarts_and_fire_once(shop: Shop) -> None:
         time.sleep(0.4)
         worker.kill_tree()
     shop.work()
-    drain(shop, sent, within=60)
+    shop.drain(within=60)
     verdict = shop.check(sent)
-    report("long ETA", verdict)
+    report(f"long ETA, {shop.place.kind}", verdict)
     assert verdict.violations == []

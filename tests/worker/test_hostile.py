@@ -15,7 +15,7 @@ from acked.delivery import FINAL, State
 from acked.errors import BrokerError
 from tests.harness.workers import until
 from tests.worker.conftest import Shop
-from tests.worker.test_faults import sizes
+from tests.worker.forms import sizes
 from tests.worker.test_measured_endings import resident
 
 pytestmark = pytest.mark.chaos

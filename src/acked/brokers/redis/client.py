@@ -1,0 +1,270 @@
+"""Running scripts on the primary: finding it, keeping connections to it, finding it again.
+
+Connections are kept in a stack, one for each operation that is under way at once. Those of a parent
+process are never used by its forked child.
+
+Every key of this broker is in one hash slot, so that of a Cluster, too, one server at a time is
+asked: the primary of that slot.
+
+What is tried a second time
+    * a script that the server does not know, or that it refused as it is not the primary (any
+      more): it did not run
+    * what failed with its connection, if it may run twice (`Script.repeatable`)
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from acked.brokers.redis.address import Address, Node
+from acked.brokers.redis.connection import Command, Connection
+from acked.brokers.redis.meaning import ELSEWHERE, meaning, no_answer, too_few
+from acked.brokers.redis.scripts import Script
+from acked.errors import ConfigurationError
+
+SLOTS = 16384
+TRIES = 4
+"""How often an operation is begun: on the connection at hand, where that one leads, anew, again."""
+
+IDLE_CONNECTIONS = 32
+WAIT_SHARE = 0.8
+"""Part of the time limit that replicas get to confirm."""
+
+
+Lead = Callable[[Node, float, float], Connection]
+"""From one node, to be asked within a part of the time, to the primary, within all of it."""
+
+
+class Client:
+    """The server, or servers, of one broker.
+
+    Args:
+        address: Where they are.
+        timeout: Seconds for one operation.
+    """
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self.address = address
+        self.timeout = timeout
+        self.base = "{" + address.prefix + "}:"
+        self._pid = os.getpid()
+        self._idle: deque[Connection] = deque(maxlen=IDLE_CONNECTIONS)
+        self._primary: Node | None = None
+        self._nodes = address.nodes
+
+    def run(
+        self, script: Script, args: bytes, stored: Sequence[bytes] = (), *, confirmed: bool = False
+    ) -> Any:
+        """The answer of *script*.
+
+        Args:
+            script: What to run.
+            args: Its arguments, MessagePack.
+            stored: What it stores as it is.
+            confirmed: Whether replicas must have what it wrote, where the URL asks for that.
+
+        Raises:
+            BrokerUnavailable: No answer in time; whether it ran nobody knows.
+            BrokerError: The server refused.
+        """
+        commands: list[Command] = [("EVALSHA", script.sha, 1, self.base, args, *stored)]
+        patience = self.timeout
+        if confirmed and self.address.wait_replicas:
+            milliseconds = int(self.timeout * WAIT_SHARE * 1000)
+            commands.append(("WAIT", self.address.wait_replicas, milliseconds))
+        deadline = time.monotonic() + patience
+        replies = self.exchange(commands, deadline, script)
+        if len(replies) > 1 and (count := replies[1]) < self.address.wait_replicas:
+            raise too_few(count, self.address, self.timeout * WAIT_SHARE)
+        return replies[0]
+
+    def ask(self, *command: str | float | bytes) -> Any:
+        """The answer to one command that changes nothing.
+
+        Raises:
+            BrokerError: As `run`.
+        """
+        return self.exchange([command], time.monotonic() + self.timeout)[0]
+
+    def exchange(
+        self, commands: list[Command], deadline: float, script: Script | None = None
+    ) -> list[Any]:
+        """The answers to *commands*, the first of which may be that *script*."""
+        repeatable = script is None or script.repeatable
+        for left in reversed(range(TRIES)):
+            try:
+                connection = self.take(deadline)
+            except OSError as error:
+                raise no_answer(error, self.address, self.timeout) from None
+            try:
+                replies = connection.exchange(commands, deadline)
+            except OSError as error:
+                self.drop(connection)
+                if repeatable and left and time.monotonic() < deadline:
+                    continue
+                raise no_answer(error, self.address, self.timeout) from None
+            except BaseException:
+                # A signal's exception, in the midst: the answer would be taken for the next one's.
+                connection.close()
+                raise
+            refusal = next((each for each in replies if isinstance(each, hiredis.ReplyError)), None)
+            if refusal is None:
+                self.give_back(connection)
+                return replies
+            if str(refusal).startswith(ELSEWHERE):
+                self.drop(connection)
+                self._follow(str(refusal), connection.node)
+                if left and time.monotonic() < deadline:
+                    continue
+            else:
+                self.give_back(connection)
+                if str(refusal).startswith("NOSCRIPT") and script is not None and left:
+                    commands = [("EVAL", script.text, *commands[0][2:]), *commands[1:]]
+                    continue
+            raise meaning(refusal, self.address) from None
+        raise AssertionError("the last try returns or raises")
+
+    def take(self, deadline: float) -> Connection:
+        """A connection to the primary, for the caller alone.
+
+        Raises:
+            OSError: None can be had.
+            BrokerError: The server refuses this user.
+        """
+        if os.getpid() != self._pid:
+            self._idle, self._pid = deque(maxlen=IDLE_CONNECTIONS), os.getpid()
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect(deadline)
+            if connection.quiet():
+                return connection
+            connection.close()
+
+    def give_back(self, connection: Connection) -> None:
+        """*connection* may be used by others."""
+        if len(self._idle) >= IDLE_CONNECTIONS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """*connection* failed, and so may the others: the primary is looked for anew."""
+        connection.close()
+        self._primary = None
+        self.close()
+
+    def close(self) -> None:
+        """Hang up every connection that is not in use."""
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    # Finding the primary
+
+    def _connect(self, deadline: float) -> Connection:
+        try:
+            if self._primary is not None:
+                try:
+                    return self._log_in(self._primary, deadline)
+                except OSError:
+                    self._primary = None
+            match self.address.kind:
+                case "server":
+                    return self._log_in(self.address.nodes[0], deadline)
+                case "cluster":
+                    return self._through(self._nodes, self._owner_of_slot, deadline)
+                case "sentinel":
+                    return self._through(self.address.nodes, self._known_to_sentinel, deadline)
+        except hiredis.ReplyError as error:
+            raise meaning(error, self.address) from None
+
+    def _log_in(self, node: Node, deadline: float) -> Connection:
+        connection = Connection(node, self.address, deadline)
+        try:
+            connection.log_in(self.address, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _through(self, nodes: Sequence[Node], lead: Lead, deadline: float) -> Connection:
+        """The primary to which the first of *nodes* leads that can say."""
+        failure: OSError = ConnectionError("none of them knows a primary")
+        share = max(len(nodes), 1)
+        for position, node in enumerate(nodes):
+            # One that is silent must leave time to ask the others.
+            part = (deadline - time.monotonic()) / max(share - position, 1)
+            try:
+                connection: Connection = lead(node, time.monotonic() + part, deadline)
+            except OSError as error:
+                failure = error
+                continue
+            self._primary = connection.node
+            return connection
+        raise failure
+
+    def _owner_of_slot(self, node: Node, soon: float, deadline: float) -> Connection:
+        slot = binascii.crc_hqx(self.address.prefix.encode(), 0) % SLOTS
+        asked = self._log_in(node, soon)
+        ranges = asked.call("CLUSTER", "SLOTS", deadline=soon)
+        if isinstance(ranges, hiredis.ReplyError):
+            asked.close()
+            raise ConfigurationError(
+                f"{node} is no node of a Redis Cluster ({ranges}). For a single server say redis://"
+            )
+        primary = None
+        nodes = list(self.address.nodes)
+        for first, last, *members in ranges:
+            its = [Node(_text(host) or node.host, port) for host, port, *_ in members]
+            nodes += [each for each in its if each not in nodes]
+            if first <= slot <= last:
+                primary = its[0]
+        self._nodes = tuple(nodes)
+        if primary == node:
+            return asked
+        asked.close()
+        if primary is None:
+            raise ConnectionError(f"nobody serves slot {slot} at the moment")
+        return self._log_in(primary, deadline)
+
+    def _known_to_sentinel(self, node: Node, soon: float, deadline: float) -> Connection:
+        command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.name)
+        sentinel = Connection(node, self.address, soon)
+        try:
+            found = sentinel.call(*command, deadline=soon)
+            if isinstance(found, hiredis.ReplyError) and str(found).startswith("NOAUTH"):
+                user = (self.address.user,) if self.address.user else ()
+                sentinel.call("AUTH", *user, self.address.password, deadline=soon)
+                found = sentinel.call(*command, deadline=soon)
+        finally:
+            sentinel.close()
+        if not isinstance(found, list):
+            raise ConnectionError(f"Sentinel {node} knows no {self.address.name!r}: {found}")
+        connection = self._log_in(Node(_text(found[0]), int(found[1])), deadline)
+        role = connection.call("ROLE", deadline=deadline)
+        if isinstance(role, list) and role[0] != b"master":
+            connection.close()
+            raise ConnectionError(f"{connection.node} is a replica, though Sentinel {node} says so")
+        return connection
+
+    def _follow(self, refusal: str, asked: Node) -> None:
+        """Where ``MOVED 1234 host:port`` leads."""
+        words = refusal.split()
+        if words[0] == "MOVED" and len(words) == 3:
+            host, _, port = words[2].rpartition(":")
+            self._primary = Node(host.strip("[]") or asked.host, int(port))
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode()

@@ -1,0 +1,62 @@
+"""What an error of Redis means to whoever asked for something, and what to do about it."""
+
+from __future__ import annotations
+
+import hiredis
+
+from acked.brokers.redis.address import Address
+from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+
+ELSEWHERE = ("READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
+"""Another server is, or will be, the one to ask. The command did not happen."""
+
+NOT_YET = ("LOADING", "BUSY", "NOREPLICAS", "MISCONF", "ERR max number of clients")
+"""The server lives, and does not take commands. The command did not happen."""
+
+REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR AUTH", "ERR DB index")
+
+
+def no_answer(error: OSError, address: Address, timeout: float) -> BrokerUnavailable:
+    """The connection failed, or nothing came in time."""
+    if isinstance(error, TimeoutError):
+        what = f"did not answer within {timeout:g} s"
+    else:
+        what = f"cannot be reached ({error.strerror or error})"
+    return BrokerUnavailable(
+        f"{address.servers} {what}; do not count on what was asked of it. Sending the same task "
+        "again is harmless. See that it runs, and that this host may reach it."
+    )
+
+
+def meaning(error: hiredis.ReplyError, address: Address) -> BrokerError | ConfigurationError:
+    """An error that the server answered with."""
+    text = str(error)
+    where = address.servers
+    if text.startswith("OOM") or "OOM command" in text:
+        return BrokerError(
+            f"{where} has no memory left (maxmemory); nothing was stored. Raise maxmemory, or "
+            "delete what is finished: result_expires, failure_expires. Workers go on meanwhile."
+        )
+    if text.startswith(REFUSED):
+        return ConfigurationError(
+            f"{where} refuses this user ({text}). See the user, the password and the database in "
+            "the broker's URL, and that the user may run scripts and reach the keys of its prefix."
+        )
+    if text.startswith(ELSEWHERE):
+        return BrokerUnavailable(
+            f"{where} is without a primary at the moment ({text}); nothing was stored. Try again."
+        )
+    if text.startswith(NOT_YET):
+        return BrokerUnavailable(
+            f"{where} takes no writes at the moment ({text}); nothing was stored. Its log says why."
+        )
+    return BrokerError(f"{where} refused the operation ({text})")
+
+
+def too_few(confirmed: int, address: Address, seconds: float) -> BrokerError:
+    """Fewer replicas than asked for have a write."""
+    return BrokerError(
+        f"{address.servers} has it, but {confirmed} of {address.wait_replicas} replicas confirmed "
+        f"it within {seconds:g} s (wait_replicas). Sending the same task again is harmless. See "
+        "that the replicas run and keep up."
+    )

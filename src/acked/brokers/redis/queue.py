@@ -1,0 +1,116 @@
+"""Moving tasks: the methods of `Broker` over Redis. What each does is said in `acked.record`."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
+from acked.brokers.redis import scripts
+from acked.brokers.redis.address import Address
+from acked.brokers.redis.rows import claimed, message_rows, seized, settlement_rows
+from acked.brokers.redis.store import Store
+from acked.brokers.redis.waiting import Waiting
+from acked.clock import Clock
+from acked.delivery import Delivery, Settlement
+from acked.errors import BrokerError
+from acked.message import Message
+
+PROMOTED_AT_ONCE = 1000
+"""Due tasks of a queue that one script of `reap` makes ready."""
+
+
+class TaskQueue(Store):
+    """The methods of `acked.broker.Broker` that move tasks."""
+
+    def __init__(self, address: Address, clock: Clock | None, timeout: float) -> None:
+        super().__init__(address, clock, timeout)
+        self._waiting = Waiting(self._client, self._clock, self._look)
+        # Who took something over -> bases of seizures whose answer was lost.
+        self._unheard: dict[str, list[int]] = {}
+
+    def send(self, messages: Sequence[Message]) -> None:
+        if messages:
+            rows, bodies = message_rows(messages)
+            self._run(scripts.SEND, rows, stored=bodies, confirmed=True)
+
+    def claim(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Claim:
+        rows, stored = settlement_rows(settlements)
+        about, (bodies,) = self._run(
+            scripts.TURN, rows, consumer, queues, max(limit, 0), token_base(),
+            stored=stored, confirmed=bool(rows),
+        )  # fmt: skip
+        now, refused, taken = about
+        return Claim(
+            claimed(taken, bodies, consumer, now),
+            [settlements[number - 1] for number in refused],
+        )
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        if not settlements:
+            return []
+        rows, stored = settlement_rows(settlements)
+        about, _ = self._run(scripts.SETTLE, rows, "", [], 0, 0, stored=stored, confirmed=True)
+        return [settlements[number - 1] for number in about[1]]
+
+    def renew(self, beat: Beat) -> list[Order]:
+        about, _ = self._run(
+            scripts.RENEW, beat.worker, beat.lease, stored=[msgspec.json.encode(beat)]
+        )
+        pairs = iter(about[1])
+        return [Order(task_id, token) for task_id, token in zip(pairs, pairs, strict=True)]
+
+    def leave(self, worker: str) -> None:
+        self._run(scripts.LEAVE, worker)
+
+    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+        return self._seize(holder, by, judge=False)
+
+    def reap(self, *, by: str) -> list[Delivery]:
+        # The first of these answers also tells whether the server's clock was set meanwhile: then
+        # leases mean nothing until those who live have renewed theirs.
+        while self._run(scripts.PROMOTE, PROMOTED_AT_ONCE)[0][1]:
+            pass
+        judge = self._given is not None or self._server_clock.since_jump >= DEFAULT_LEASE
+        return self._seize("", by, judge=judge)
+
+    def wait(self, queues: Sequence[str], timeout: float) -> None:
+        self._waiting.wait(queues, timeout)
+
+    def interrupt(self) -> None:
+        self._waiting.interrupt()
+
+    def _look(self, queues: Sequence[str]) -> float | None:
+        about, _ = self._run(scripts.LOOK, queues)
+        _, ready, due = about
+        return -math.inf if ready else float(due) if due is not False else None
+
+    def _seize(self, holder: str, by: str, *, judge: bool) -> list[Delivery]:
+        base = token_base()
+        bases = [*self._unheard.get(by, ()), base]
+        try:
+            about, (bodies,) = self._run(scripts.SEIZE, holder, by, base, judge, bases)
+        except BrokerError:
+            # It may have happened. The next one of this taker asks again.
+            self._unheard[by] = bases
+            raise
+        self._unheard.pop(by, None)
+        rows: list[Any] = about[1]
+        return seized(rows, bodies)
+
+
+def token_base() -> int:
+    """What is added to a task's tag to make a token; the sum has 53 bits, which Lua's numbers hold.
+    From the system, not `random`: a task that seeds `random` would make tokens repeat."""
+    return secrets.randbits(52) | 1

@@ -1,0 +1,200 @@
+"""What goes to the scripts and comes back: messages, settlements, deliveries and records as flat
+rows of plain values. Lua ends a table at nil, so what is absent is False on the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from acked.delivery import Delivery, Event, Failure, Settlement, State
+from acked.message import Message, decode, encode
+from acked.record import Attempt, Progress, Record
+
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder().decode
+
+_failure_decoder = msgspec.json.Decoder(Failure)
+_progress_decoder = msgspec.json.Decoder(Progress)
+
+CLAIMED_ROW = 10
+SEIZED_ROW = 13
+RECORD_FIELDS = 22
+ENTRY_FIELDS = 10
+FIRST_STORED = 2
+"""Place in ARGV of the first thing that is stored as it is."""
+
+
+def storable(text: str) -> str:
+    """*text* as it could have been stored: half a character cannot, and so finds nothing."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def storable_ids(task_ids: Iterable[str]) -> list[str]:
+    """*task_ids*, each once."""
+    return list(dict.fromkeys(storable(each) for each in task_ids))
+
+
+def message_rows(messages: Sequence[Message]) -> tuple[list[Any], list[bytes]]:
+    """Rows for ``send.lua``, and the bodies."""
+    rows: list[Any] = []
+    bodies: list[bytes] = []
+    for each in messages:
+        bodies.append(encode(each))
+        eta = each.eta
+        rows += (
+            each.id, each.task, each.queue, each.priority, False if eta is None else eta, each.sent,
+        )  # fmt: skip
+    return rows, bodies
+
+
+def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[bytes]]:
+    """Rows for ``settle.lua``, and what is stored as it is: results, failures, bodies."""
+    rows: list[Any] = []
+    stored: list[bytes] = []
+
+    def place(content: bytes) -> int:
+        stored.append(content)
+        return len(stored) - 1 + FIRST_STORED
+
+    for each in settlements:
+        result: int | bool = False
+        failure: int | bool = False
+        body: int | bool = False
+        queue, priority = "", 0
+        if each.result is not None:
+            result = place(each.result)
+        if each.failure is not None:
+            failure = place(msgspec.json.encode(each.failure))
+        if each.body is not None:
+            message = decode(each.body)
+            body, queue, priority = place(each.body), message.queue, message.priority
+        started, later = each.started, each.not_before
+        rows += (
+            each.tag, each.id, each.token, each.event.value, each.at,
+            False if started is None else started, False if later is None else later,
+            each.reason, each.counts, each.loss, each.suspect, each.consumer or False,
+            result, failure, body, queue, priority,
+        )  # fmt: skip
+    return rows, stored
+
+
+def claimed(
+    rows: Sequence[Any], bodies: Sequence[bytes], consumer: str, now: float
+) -> list[Delivery]:
+    """The deliveries of a claim."""
+    columns = [iter(rows)] * CLAIMED_ROW
+    return [
+        Delivery(
+            id=task_id, body=body, token=token, attempt=attempt, retries=retries, losses=losses,
+            suspected=suspected, runs=runs, queue=queue, sent=float(sent), tag=tag,
+            consumer=consumer, claimed=now,
+        )
+        for (
+            task_id, token, attempt, retries, losses, suspected, runs, queue, sent, tag,
+        ), body in zip(zip(*columns, strict=True), bodies, strict=True)
+    ]  # fmt: skip
+
+
+def seized(rows: Sequence[Any], bodies: Sequence[bytes]) -> list[Delivery]:
+    """The deliveries of a seizure."""
+    columns = [iter(rows)] * SEIZED_ROW
+    return [
+        Delivery(
+            id=task_id, body=body, token=token, attempt=attempt, retries=retries, losses=losses,
+            suspected=suspected, runs=runs, queue=queue, sent=float(sent), tag=tag,
+            consumer=consumer, seized_token=before, claimed=float(since or 0.0),
+        )
+        for (
+            task_id, token, attempt, retries, losses, suspected, runs, queue, sent, tag, consumer,
+            before, since,
+        ), body in zip(zip(*columns, strict=True), bodies, strict=True)
+    ]  # fmt: skip
+
+
+def records(
+    tags: Sequence[bytes], states: Sequence[bytes | None], bodies: Sequence[bytes | None],
+    results: Sequence[bytes | None], failures: Sequence[bytes | None],
+    progresses: Sequence[bytes | None],
+) -> list[Record]:  # fmt: skip
+    """Whole records, as ``read.lua`` gives them."""
+    return [
+        _record(int(tag), _stream(state), body or b"", result, failure, progress)
+        for tag, state, body, result, failure, progress in zip(
+            tags, states, bodies, results, failures, progresses, strict=True
+        )
+        if state is not None
+    ]
+
+
+def _record(
+    tag: int, fields: list[Any], body: bytes, result: bytes | None, failure: bytes | None,
+    progress: bytes | None,
+) -> Record:  # fmt: skip
+    (
+        task_id, task, queue, priority, sent, state, due, attempt, retries, losses, suspected, runs,
+        token, consumer, since, finished, reason, revoke, _entries, _started, _result, _failed,
+    ) = fields  # fmt: skip
+    return Record(
+        id=task_id, body=body, task=task, queue=queue, priority=priority, sent=float(sent),
+        state=State(state), due=float(due), attempt=attempt, retries=retries, losses=losses,
+        suspected=suspected, runs=runs, token=token, consumer=consumer,
+        claimed=_time(since), finished=_time(finished), result=result,
+        failure=_failure(failure), reason=reason, revoke=revoke, progress=_progress(progress),
+        tag=tag,
+    )  # fmt: skip
+
+
+def history(blob: bytes, entries: Sequence[bytes | None]) -> list[Attempt]:
+    """The attempts, as ``history.lua`` gives them."""
+    attempts = [_attempt(_stream(each, ENTRY_FIELDS)) for each in entries if each is not None]
+    fields = _stream(blob)
+    attempt, consumer, finished, reason, started = (fields[i] for i in (7, 13, 15, 16, 19))
+    if started is not False:
+        attempts.append(
+            Attempt(
+                number=attempt, event=Event.SUCCEED, started=float(started),
+                ended=float(finished), consumer=consumer, reason=reason,
+            )
+        )  # fmt: skip
+    return attempts
+
+
+def _attempt(fields: list[Any]) -> Attempt:
+    number, event, started, ended, consumer, reason, failure, next_at, counted, loss = fields
+    return Attempt(
+        number=number, event=Event(event), started=float(started), ended=float(ended),
+        consumer=consumer, reason=reason, failure=_failure(failure.encode() if failure else None),
+        next_at=_time(next_at), counted=counted, loss=loss,
+    )  # fmt: skip
+
+
+def _stream(blob: bytes, count: int = RECORD_FIELDS) -> list[Any]:
+    """What ``cmsgpack.pack`` made of several values: one after the other, with nothing around.
+    So the header of an array is put before them."""
+    fields: list[Any] = unpack(b"\xdc" + count.to_bytes(2, "big") + blob)
+    return fields
+
+
+def _time(value: float | bool | None) -> float | None:
+    return None if value is None or value is False else float(value)
+
+
+def _failure(text: bytes | None) -> Failure | None:
+    if text is None:
+        return None
+    try:
+        return _failure_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Failure("(cannot be read)", text.decode(errors="replace"))
+
+
+def _progress(text: bytes | None) -> Progress | None:
+    """What a task said of itself; one that cannot be read must not hide the rest of its record."""
+    if text is None:
+        return None
+    try:
+        return _progress_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Progress(message="(its progress cannot be read)")

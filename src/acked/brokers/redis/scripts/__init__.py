@@ -1,0 +1,52 @@
+"""The scripts that the server runs, each made of its file and those it builds on."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+
+class Script:
+    """One operation.
+
+    Args:
+        name: Of the file.
+        after: Files whose functions it uses.
+        repeatable: Whether it may be run a second time where the first answer was lost.
+    """
+
+    def __init__(self, name: str, *after: str, repeatable: bool = True) -> None:
+        self.name = name
+        self.text = "\n".join(_text(each) for each in ("common", *after, name))
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.repeatable = repeatable
+
+
+def _text(name: str) -> str:
+    return files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+# A claim whose answer was lost is not repeated: it would take yet more tasks than the caller knows
+# of. Whoever claims finds out with `seize` what it holds. What counts something is not repeated
+# either, as the second answer would be another.
+SEND = Script("send")
+TURN = Script("turn", "settle", "claim", repeatable=False)
+SETTLE = Script("turn", "settle", "claim")
+ADMIT = Script("admit", "settle", repeatable=False)
+SEIZE = Script("seize")
+PROMOTE = Script("promote")
+RENEW = Script("renew")
+LEAVE = Script("leave")
+LOOK = Script("look")
+READ = Script("read")
+SEARCH = Script("search")
+RARE = Script("rare")
+HISTORY = Script("history")
+NOTE = Script("note")
+COUNTS = Script("counts")
+WORKERS = Script("workers")
+REVOKE = Script("revoke", repeatable=False)
+REQUEUE = Script("requeue", repeatable=False)
+DELETE = Script("delete", repeatable=False)
+PAUSE = Script("pause")
+OVERDUE = Script("overdue")

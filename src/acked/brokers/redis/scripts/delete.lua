@@ -1,0 +1,34 @@
+-- Delete records.
+--
+-- args[3]  "ids": args[4] ids, each once; those that run stay
+--          "queue": args[4] a queue, of which up to args[5] that wait
+--          "finished": args[4] a final state, of which up to args[5] that finished before args[6]
+-- Returns  {now, how many}.
+--
+-- Keys: all those that begin with a tag or hold one; see common.lua.
+
+begin()
+local kind, what, limit = args[3], args[4], args[5]
+local tags = {}
+if kind == 'ids' then
+  for _, tag in ipairs(values('id', what)) do
+    if tag then tags[#tags + 1] = tag end
+  end
+elseif kind == 'queue' then
+  for _, lane in ipairs(lanes(what)) do
+    if #tags < limit then
+      for _, tag in ipairs(call('ZRANGE', P .. lane, 0, limit - #tags - 1)) do tags[#tags + 1] = tag end
+    end
+  end
+  if #tags < limit then
+    local later = call('ZRANGE', P .. 'later:' .. what, 0, limit - #tags - 1)
+    for _, tag in ipairs(later) do tags[#tags + 1] = tag end
+  end
+else
+  tags = call('ZRANGEBYSCORE', P .. 'done:' .. what, '-inf', '(' .. format('%.17g', args[6]), 'LIMIT', 0, limit)
+end
+local found = records(tags)
+for i, r in ipairs(found) do
+  if r and r[STATE] == 'RUNNING' then found[i] = false end
+end
+return pack({now, delete(tags, found)})

@@ -1,0 +1,23 @@
+-- The tags of everything in some states, where those are few.
+--
+-- args[3]  states
+-- Returns  {now, tags in no order}, or {now, false} where there are many, or where a state has no
+--          index of its own.
+--
+-- Keys: done:* (zsets), holders (set), held:* (hashes).
+
+local MANY = 20000
+local tags = {}
+for _, state in ipairs(args[3]) do
+  if state == 'RUNNING' then
+    for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do
+      for _, tag in ipairs(call('HKEYS', P .. 'held:' .. worker)) do tags[#tags + 1] = tonumber(tag) end
+    end
+  elseif state == 'FAILURE' or state == 'REVOKED' then
+    if call('ZCARD', P .. 'done:' .. state) > MANY then return pack({now, false}) end
+    for _, tag in ipairs(call('ZRANGE', P .. 'done:' .. state, 0, -1)) do tags[#tags + 1] = tonumber(tag) end
+  else
+    return pack({now, false})
+  end
+end
+return pack({now, tags})

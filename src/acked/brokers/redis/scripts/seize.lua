@@ -1,0 +1,92 @@
+-- Take over what *holder* holds (a worker, or one consumer), or with an empty name what those hold
+-- that have no lease.
+--
+-- args[3]  holder, args[4] who takes over, args[5] base of the tokens
+-- args[6]  whether a lease that has run out ends here
+-- args[7]  bases of earlier seizures of the same taker whose answers were lost, and this one's
+-- Returns  {now, rows of the deliveries}, bodies.
+--
+-- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
+-- the rows are kept for a while, and a repetition gives those that are still held as they were.
+--
+-- Keys: holders (set), held:*, state, body, beat (hashes), lease (zset), seized:<base> (string,
+-- rows as they were returned, for an hour).
+
+begin()
+local holder, by, base = args[3], args[4], args[5]
+local rows, n, found, tags = {}, 0, {}, {}
+local ROW = 13
+
+for _, earlier in ipairs(args[7]) do
+  local kept = call('GET', P .. 'seized:' .. format('%.0f', earlier))
+  if kept then
+    local theirs, theirs_tags = decode(kept), {}
+    for at = 10, #theirs, ROW do theirs_tags[#theirs_tags + 1] = tag_of(theirs[at]) end
+    for i, r in ipairs(records(theirs_tags)) do
+      if r and r[STATE] == 'RUNNING' and r[CONSUMER] == by and r[TOKEN] == theirs[(i - 1) * ROW + 2] then
+        for k = 1, ROW do rows[n + k] = theirs[(i - 1) * ROW + k] end
+        n = n + ROW
+        found[#found + 1] = theirs_tags[i]
+      end
+    end
+  end
+end
+
+local function take(worker, consumer)
+  local all = call('HGETALL', P .. 'held:' .. worker)
+  for i = 1, #all, 2 do
+    if not consumer or all[i + 1] == consumer then tags[#tags + 1] = all[i] end
+  end
+  return #all
+end
+
+if holder ~= '' then
+  local worker = worker_of(holder)
+  take(worker, worker ~= holder and holder)
+else
+  if args[6] then
+    for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'lease', '-inf', steady)) do
+      call('ZREM', P .. 'lease', worker)
+      call('HDEL', P .. 'beat', worker)
+    end
+    -- The server's clock was set back: no lease may last longer than it was given for.
+    local long = call('ZRANGEBYSCORE', P .. 'lease', '(' .. format('%.17g', steady + LEASE), '+inf', 'WITHSCORES')
+    for i = 1, #long, 2 do
+      local beat = call('HGET', P .. 'beat', long[i])
+      local lease = beat and decode(beat) or LEASE
+      if long[i + 1] - steady > lease + 1 then call('ZADD', P .. 'lease', steady + lease, long[i]) end
+    end
+  end
+  for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do
+    if call('EXISTS', P .. 'held:' .. worker) == 0 then
+      call('SREM', P .. 'holders', worker)
+    elseif not call('ZSCORE', P .. 'lease', worker) then
+      take(worker)
+    end
+  end
+end
+
+table.sort(tags)
+local fresh = n
+for i, r in ipairs(records(tags)) do
+  if r then
+    local tag, before, token = tags[i], r[CONSUMER], r[TOKEN]
+    write('HDEL', 'held:' .. worker_of(before), tag)
+    r[TOKEN], r[CONSUMER] = base + tag, by
+    store(tag, r)
+    write('HSET', 'held:' .. worker_of(by), tag, by)
+    found[#found + 1] = tag
+    for k, value in ipairs({
+      r[ID], r[TOKEN], r[ATTEMPT], r[RETRIES], r[LOSSES], r[SUSPECTED], r[RUNS], r[QUEUE], r[SENT],
+      tonumber(tag), before, token, r[CLAIMED],
+    }) do rows[n + k] = value end
+    n = n + ROW
+  end
+end
+if n > fresh then
+  expect_beats(by)
+  call('SET', P .. 'seized:' .. format('%.0f', base), pack(rows), 'EX', 3600)
+end
+local bodies = values('body', found)
+flush()
+return {pack({now, rows}), bodies}

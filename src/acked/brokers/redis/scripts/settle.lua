@@ -1,0 +1,94 @@
+-- Settlements, as `acked.record.settle` means them.
+--
+-- Keys: state, body, result, failure, attempt (hashes); lanes:*, ready:*, later:*, done:* (zsets);
+-- held:* (hash), kill, scheduled (sets), count (hash), wake:* (lists).
+
+local ENDS_AS = {
+  succeed = 'SUCCESS', retry = 'SCHEDULED', postpone = 'SCHEDULED', release = 'QUEUED',
+  fail = 'FAILURE', revoke = 'REVOKED',
+}
+local WIDTH = 17 -- fields of one settlement in *rows*
+
+-- Apply *rows*, which is flat; the numbers of those that were refused.
+local function settle(rows)
+  local refused, tags, number = {}, {}, 0
+  for at = 0, #rows - 1, WIDTH do
+    number = number + 1
+    local tag = rows[at + 1]
+    tags[number] = tag > 0 and tag_of(tag) or call('HGET', P .. 'id', rows[at + 2]) or ''
+  end
+  local blobs, known = values('state', tags), {}
+  for i = 1, number do
+    local at, tag = (i - 1) * WIDTH, tags[i]
+    local r = known[tag]
+    if r == nil then
+      r = blobs[i] and {decode(blobs[i])}
+      known[tag] = r
+    end
+    if not r or r[TOKEN] ~= rows[at + 3] or r[ID] ~= rows[at + 2] then
+      refused[#refused + 1] = i
+    elseif r[STATE] == 'RUNNING' then
+      local event, ended, started, not_before = rows[at + 4], rows[at + 5], rows[at + 6], rows[at + 7]
+      local reason, counts, loss, suspect = rows[at + 8], rows[at + 9], rows[at + 10], rows[at + 11]
+      local consumer, result, failure = rows[at + 12], rows[at + 13], rows[at + 14]
+      local body = rows[at + 15]
+      local state = ENDS_AS[event]
+      let_go(tag, r)
+      move('RUNNING', r[QUEUE], -1)
+
+      if started then
+        r[RUNS] = r[RUNS] + 1
+        if event == 'succeed' and counts and not loss and not failure and not consumer then
+          r[STARTED] = started
+        else
+          r[ENTRIES] = r[ENTRIES] + 1
+          write('HSET', 'attempt', tag .. ':' .. r[ENTRIES], pack(
+            r[ATTEMPT], event, started, ended, consumer or r[CONSUMER], reason,
+            failure and ARGV[failure] or false, not_before, counts, loss))
+        end
+      end
+
+      if r[REVOKE] > 0 and (state == 'QUEUED' or state == 'SCHEDULED') then
+        state, reason = 'REVOKED', 'revoked'
+      end
+      r[STATE], r[REASON] = state, reason
+      if not_before then r[DUE] = not_before end
+      if not counts then r[ATTEMPT] = r[ATTEMPT] - 1 end
+      if state == 'SCHEDULED' and event == 'retry' then r[RETRIES] = r[RETRIES] + 1 end
+      if loss then
+        r[LOSSES], r[SUSPECTED] = r[LOSSES] + 1 + r[SUSPECTED], 0
+      elseif suspect then
+        r[SUSPECTED] = r[SUSPECTED] + 1
+      end
+      if result then
+        write('HSET', 'result', tag, ARGV[result])
+        r[RESULT] = true
+      elseif r[RESULT] then
+        write('HDEL', 'result', tag)
+        r[RESULT] = false
+      end
+      if event == 'succeed' then
+        if r[FAILED] then write('HDEL', 'failure', tag) end
+        r[FAILED] = false
+      elseif failure then
+        write('HSET', 'failure', tag, ARGV[failure])
+        r[FAILED] = true
+      end
+      if body then
+        write('HSET', 'body', tag, ARGV[body])
+        r[QUEUE], r[PRIORITY] = rows[at + 16], rows[at + 17]
+      end
+
+      move(state, r[QUEUE], 1)
+      if state == 'QUEUED' or state == 'SCHEDULED' then
+        line_up(tag, r)
+      else
+        r[FINISHED] = ended
+        write('ZADD', 'done:' .. state, ended, tag)
+      end
+      store(tag, r)
+    end
+  end
+  flush()
+  return refused
+end

@@ -1,0 +1,70 @@
+"""What every response says to the browser, and which requests may change something."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from acked.errors import ConfigurationError
+
+
+def policy(frame_ancestors: str) -> str:
+    """The Content-Security-Policy of a page that *frame_ancestors* may put into a frame.
+
+    Raises:
+        ConfigurationError: It would say something else as well.
+    """
+    if not frame_ancestors.isascii() or not frame_ancestors.isprintable():
+        raise ConfigurationError(f"frame_ancestors={frame_ancestors!r} is not plain text.")
+    if ";" in frame_ancestors or "," in frame_ancestors or not frame_ancestors.strip():
+        raise ConfigurationError(
+            f"frame_ancestors={frame_ancestors!r} must be sources separated by blanks, such as "
+            "\"'self' https://shop.example\", or \"'none'\"."
+        )
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "form-action 'self'; object-src 'none'; base-uri 'none'; "
+        f"frame-ancestors {frame_ancestors}"
+    )
+
+
+class SafeHeaders:
+    """Middleware: the headers of every response.
+
+    The referrer goes to this site alone, and not to nobody: with ``no-referrer`` browsers send
+    forms with ``Origin: null``, and `is_same_origin` has nothing to go by on plain http.
+    """
+
+    def __init__(self, app: ASGIApp, *, frame_ancestors: str) -> None:
+        self._app = app
+        self._headers = {
+            "content-security-policy": policy(frame_ancestors),
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "same-origin",
+            "cross-origin-opener-policy": "same-origin",
+            "cross-origin-resource-policy": "same-origin",
+            "cache-control": "no-store",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def is_same_origin(request: Request) -> bool:
+    """Whether a page of this site sent *request*. Browsers say so in one header or the other;
+    what says neither is no browser of a visitor."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == request.headers.get("host")

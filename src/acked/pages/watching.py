@@ -1,0 +1,121 @@
+"""One loop per process looks at every task that some page watches, however many pages there are.
+
+It runs on the event loop while anybody watches, and reads in a thread. Subscribers are told *that*
+something changed and look for themselves, so a slow one holds up nobody, and gets the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+
+from acked.errors import AckedError
+from acked.pages.view import Known
+
+logger = logging.getLogger("acked.pages")
+
+BUSY_SHARE = 0.25
+"""Share of the time that reading may take; beyond that the loop looks less often."""
+
+AWAY_FIRST, AWAY_LAST = 1.0, 15.0
+"""Seconds between two tries while the broker does not answer."""
+
+ReadAll = Callable[[Mapping[str, Known | None]], Awaitable[dict[str, Known]]]
+
+
+class Watch:
+    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news."""
+
+    def __init__(self, ids: frozenset[str], latest: Mapping[str, Known]) -> None:
+        self.ids = ids
+        self.changed = asyncio.Event()
+        self._latest = latest
+
+    def known(self, task_id: str) -> Known | None:
+        """None until it was read for the first time."""
+        return self._latest.get(task_id)
+
+    async def wait(self, timeout: float) -> None:
+        """Return with news, or after *timeout* seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self.changed.wait()
+        self.changed.clear()
+
+
+class Watcher:
+    """Looks at what is watched.
+
+    Args:
+        read_all: Reads tasks; gets what was known of them before.
+        interval: Seconds between two looks.
+    """
+
+    def __init__(self, read_all: ReadAll, *, interval: float) -> None:
+        self._read_all = read_all
+        self._interval = interval
+        self._watches: set[Watch] = set()
+        self._latest: dict[str, Known] = {}
+        self._loop: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def watch(self, ids: Iterable[str]) -> AsyncGenerator[Watch, None]:
+        """Watch tasks for as long as the context lasts."""
+        watch = Watch(frozenset(ids), self._latest)
+        self._watches.add(watch)
+        watch.changed.set()  # what others already watch is known
+        if self._loop is None:
+            self._more = asyncio.Event()
+            self._loop = asyncio.create_task(self._look(), name="acked pages")
+        self._more.set()
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+            for gone in watch.ids - {task_id for each in self._watches for task_id in each.ids}:
+                self._latest.pop(gone, None)
+            if not self._watches:
+                self._stop()
+
+    def _stop(self) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+            self._loop = None
+
+    async def _look(self) -> None:
+        away = due = 0.0
+        while True:
+            self._more.clear()
+            began = time.monotonic()
+            wanted = {task_id for watch in self._watches for task_id in watch.ids}
+            if began < due:  # somebody new, who need not wait for what the others wait for
+                wanted -= self._latest.keys()
+            try:
+                await self._look_at(wanted)
+                away = 0.0
+            except AckedError as error:
+                if not away:
+                    logger.warning("pages show what was last known: %s", error)
+                away = min(AWAY_LAST, away * 2 or AWAY_FIRST)
+            now = time.monotonic()
+            if away:
+                await asyncio.sleep(away)
+            elif began >= due:
+                due = now + max(self._interval, (now - began) / BUSY_SHARE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due - now):
+                    await self._more.wait()
+
+    async def _look_at(self, wanted: set[str]) -> None:
+        found = await self._read_all({task_id: self._latest.get(task_id) for task_id in wanted})
+        changed = {
+            task_id for task_id, known in found.items() if self._latest.get(task_id) is not known
+        }
+        self._latest.update(found)
+        for watch in self._watches:
+            if not changed.isdisjoint(watch.ids):
+                watch.changed.set()

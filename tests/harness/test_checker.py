@@ -1,0 +1,107 @@
+"""The checker finds what it is there to find, and excuses what has an excuse."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from acked.broker import Records
+from acked.delivery import Event, State
+from acked.record import Attempt, Record
+from tests.harness.checker import Verdict, check
+
+LEASE = 3.0
+SUCCEEDED = Attempt(number=1, event=Event.SUCCEED, started=0.0, ended=0.0)
+LAPSED = msgspec.structs.replace(SUCCEEDED, event=Event.RELEASE, reason="its lease ran out")
+
+
+class Stored:
+    """Records of one task, `a`."""
+
+    def __init__(self, record: Record | None, *attempts: Attempt) -> None:
+        self._record = record
+        self._attempts = list(attempts)
+
+    def get(self, task_id: str) -> Record | None:
+        return self._record if task_id == "a" else None
+
+    def attempts(self, task_id: str) -> list[Attempt]:
+        return self._attempts
+
+
+def line(event: str, at: float, pid: int = 1, **facts: Any) -> dict[str, Any]:
+    return {"event": event, "at": at, "pid": pid, **facts}
+
+
+def run(start: float, end: float | None = None, pid: int = 1) -> list[dict[str, Any]]:
+    ended = [] if end is None else [line("end", end, pid, task="a")]
+    return [line("start", start, pid, task="a"), *ended]
+
+
+def kill(at: float, pid: int = 1) -> dict[str, Any]:
+    return line("kill", at, pid=99, victim=pid)
+
+
+def cut(at: float, pid: int = 1) -> dict[str, Any]:
+    return line("cut", at, pid=99, victim=pid)
+
+
+def judge(
+    history: list[dict[str, Any]], *attempts: Attempt, state: State = State.SUCCESS,
+    sent: tuple[str, ...] = ("a",), stored: bool = True, **facts: Any,
+) -> Verdict:  # fmt: skip
+    unsure = facts.pop("unsure", ())
+    record = Record(id="a", body=b"", state=state, **facts) if stored else None
+    records = cast("Records", Stored(record, *(attempts or (SUCCEEDED,))))
+    ordered = sorted(history, key=lambda x: x["at"])
+    return check(ordered, list(sent), records, unsure=unsure, lease=LEASE)
+
+
+GOOD = {
+    "once": judge(run(1, 2)),
+    "killed and run again": judge([*run(1), kill(2), *run(3, 4, pid=2)], losses=1),
+    "cut off, and its lease ran out": judge(
+        [*run(1, 9), cut(2), *run(6, 7, pid=2)], LAPSED, SUCCEEDED, losses=1
+    ),
+    "cut off twice, lapsed once": judge(
+        [cut(0), *run(1, 9), cut(2), *run(6, 7, pid=2)], LAPSED, SUCCEEDED
+    ),
+    "unsure and absent": judge([], sent=(), unsure=("a",), stored=False),
+    "unsure and stored": judge(run(1, 2), sent=(), unsure=("a",)),
+}
+BAD = {
+    "lost: a has no record": judge([], stored=False),
+    "lost: a is QUEUED": judge([], state=State.QUEUED),
+    "unexpected: a": judge(run(1, 2), sent=()),
+    "unexcused duplicate: a": judge([*run(1, 2), *run(3, 4, pid=2)]),
+    "finished and run again: a": judge([*run(1, 2), kill(3), *run(4, 5, pid=2)]),
+    "overlap: a started again before": judge([*run(1), *run(2, 3, pid=2), kill(4)]),
+    "overlap: a started again while": judge(
+        [*run(1, 9), cut(2), *run(4, 5, pid=2)], LAPSED, SUCCEEDED
+    ),
+    "unexcused duplicate: a ran again and pid 1 was not": judge([*run(1), cut(2), *run(6, 7, 2)]),
+    "settled 2 times: a": judge(run(1, 2), SUCCEEDED, SUCCEEDED),
+    "misjudged: a has 1 losses, 0": judge(run(1, 2), losses=1),
+    "misjudged: a was charged 1 retries": judge(run(1, 2), retries=1),
+    "unexcused duplicate: a ran": judge(
+        [*run(1, 2), *run(3, 4, pid=2)], sent=(), unsure=("a",)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_has_an_excuse_is_no_violation(name: str) -> None:
+    assert GOOD[name].violations == []
+
+
+@pytest.mark.parametrize("violation", BAD)
+def test_each_broken_rule_is_named(violation: str) -> None:
+    assert any(each.startswith(violation) for each in BAD[violation].violations)
+
+
+def test_the_wait_from_the_fault_to_the_restart_is_measured() -> None:
+    assert GOOD["killed and run again"].recovered_after == [1]
+    assert GOOD["cut off, and its lease ran out"].recovered_after == [4]
+    assert GOOD["unsure and stored"].unsure == 1

@@ -1,0 +1,103 @@
+"""P3: how soon what was running runs again, measured on every broker and printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import history
+from tests.harness.workers import until
+from tests.worker.conftest import Shop, on_every_broker, on_every_server
+from tests.worker.forms import report, sizes
+
+pytestmark = pytest.mark.chaos
+LEASE, HEARTBEAT = 2.0, 0.5
+BOUND = 1.0
+"""Seconds from a kill on this host to the new start."""
+
+BUSY = 1.0
+
+
+def restarts(shop: Shop, name: str, waits: list[float], *, bound: float) -> None:
+    waits.sort()
+    report(
+        f"{name}, {shop.place.kind}",
+        f"{len(waits)} kills, to restart p50 {waits[len(waits) // 2]:.3f} s, "
+        f"p99 {waits[len(waits) * 99 // 100]:.3f} s, max {waits[-1]:.3f} s",
+    )
+    assert waits[len(waits) * 99 // 100] <= bound
+    assert waits[-1] <= 2 * bound
+
+
+def starts_again(shop: Shop, task_id: str, times: int) -> float:
+    """When *task_id* started for the time number *times*."""
+    shop.started(task_id, times)
+    return [x["at"] for x in shop.history("start") if x["task"] == task_id][times - 1]
+
+
+@on_every_broker
+def test_the_task_of_a_killed_process_runs_again_within_a_second(shop: Shop) -> None:
+    worker = shop.work()
+    waits = []
+    for _ in range(sizes(5, 100)):
+        result = shop.tasks.work.delay(60.0)
+        first = starts_again(shop, result.id, 1)
+        victim = next(x["pid"] for x in shop.history("start") if x["task"] == result.id)
+        worker.kill_process(victim)
+        killed = shop.history("kill")[-1]["at"]
+        waits.append(starts_again(shop, result.id, 2) - killed)
+        assert killed > first
+        result.revoke(terminate=True)
+        shop.finish(result.id)
+    restarts(shop, "killed process", waits, bound=BOUND)
+
+
+@on_every_broker
+def test_the_task_of_a_killed_worker_runs_again_within_a_second(shop: Shop) -> None:
+    """On one host: the kernel drops the lock of its presence file."""
+    waits = []
+    survivor = shop.work(processes=1)
+    for _ in range(sizes(3, 30)):
+        result = shop.tasks.work.delay(60.0)
+        shop.started(result.id)
+        spare = shop.work(processes=1)
+        survivor.kill_tree()
+        killed = shop.history("kill")[-1]["at"]
+        waits.append(starts_again(shop, result.id, 2) - killed)
+        result.revoke(terminate=True)
+        shop.finish(result.id)
+        survivor = spare
+    restarts(shop, "killed worker", waits, bound=BOUND)
+
+
+@on_every_server
+@pytest.mark.timeout(900 if sizes(0, 1) else 120)
+def test_the_task_of_a_vanished_host_runs_again_within_its_lease_and_a_heartbeat(
+    shop: Shop,
+) -> None:
+    shop.environment |= {"SHOP_LEASE": str(LEASE), "SHOP_HEARTBEAT": str(HEARTBEAT)}
+    shop.open()
+    elsewhere = shop.directory / "elsewhere"
+    elsewhere.mkdir()
+    waits = []
+    for _ in range(sizes(1, 10)):
+        proxy = shop.proxy()
+        vanishing = shop.work(
+            processes=1,
+            environment={
+                "SHOP_URL": shop.place.at(proxy.port).url, "ACKED_RUNTIME_DIR": str(elsewhere),
+            },
+        )  # fmt: skip
+        result = shop.tasks.work.delay(60.0)
+        shop.started(result.id)
+        rescuer = shop.work(processes=1)
+        (victim,) = vanishing.processes
+        history.note("cut", victim=victim)
+        proxy.set(black_hole=True)
+        cut = shop.history("cut")[-1]["at"]
+        waits.append(starts_again(shop, result.id, 2) - cut)
+        vanishing.kill_tree()
+        result.revoke(terminate=True)
+        shop.finish(result.id)
+        rescuer.stop()
+        until(lambda: not rescuer.processes, what="the end of the rescuer")
+    restarts(shop, "vanished host", waits, bound=LEASE + HEARTBEAT + BUSY)

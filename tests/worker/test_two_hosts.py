@@ -1,0 +1,115 @@
+"""Workers on two hosts that see nothing of each other but the broker, cut off and healed."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.harness import history
+from tests.harness.places import SERVERS, Servers, readdress
+from tests.harness.workers import Worker
+from tests.servers.networks import Host, Network
+from tests.servers.proxy import Proxy
+from tests.worker.conftest import Shop
+from tests.worker.forms import report, sizes
+
+pytestmark = pytest.mark.chaos
+LEASE, HEARTBEAT = 2.0, 0.5
+
+
+@dataclass
+class Site:
+    """A host, and the worker on it."""
+
+    host: Host
+    worker: Worker
+
+    def cut(self) -> None:
+        for pid in self.worker.processes:
+            history.note("cut", victim=pid)
+        self.host.cut()
+
+
+class Hosts:
+    """A shop whose workers are on hosts of their own."""
+
+    def __init__(self, shop: Shop, network: Network, stack: ExitStack) -> None:
+        self.shop = shop
+        self._network = network
+        self._stack = stack
+        place = shop.place
+        self._environment = {"SHOP_URL": self._from_afar(place.url)}
+        if place.results is not None:
+            self._environment["SHOP_RESULTS"] = self._from_afar(place.results)
+
+    def _from_afar(self, url: str) -> str:
+        """What hosts of the network know the server as."""
+        relay = Proxy(urlsplit(url).port or 0, address=self._network.address)
+        self._stack.enter_context(relay)
+        return readdress(url, self._network.address, relay.port)
+
+    def work(self, number: int) -> Site:
+        host = self._network.hosts[number]
+        runtime = self.shop.directory / host.name
+        runtime.mkdir()
+        environment = {**self._environment, "ACKED_RUNTIME_DIR": str(runtime)}
+        worker = self.shop.work(
+            "-n", f"host{number}", processes=2, environment=environment, prefix=host.prefix
+        )
+        return Site(host, worker)
+
+
+@pytest.fixture
+def hosts(request: pytest.FixtureRequest, tmp_path: Path, servers: Servers) -> Iterator[Hosts]:
+    with ExitStack() as stack:
+        network = stack.enter_context(Network(2))
+        # The records must be within reach of both hosts, so no file keeps them.
+        shop = Shop(tmp_path, stack, servers.place(request.param, tmp_path, ledger="redis"))
+        shop.environment |= {"SHOP_LEASE": str(LEASE), "SHOP_HEARTBEAT": str(HEARTBEAT)}
+        shop.open()
+        stack.callback(lambda: shop.app.close())
+        yield Hosts(shop, network, stack)
+
+
+@pytest.mark.parametrize("hosts", SERVERS, indirect=True)
+@pytest.mark.timeout(1800 if sizes(0, 1) else 180)
+def test_hosts_cut_off_from_each_other_and_from_the_broker_break_no_rule(hosts: Hosts) -> None:
+    """One host for longer than its lease, then the other for less, then both; healed each time."""
+    shop = hosts.shop
+    roll = random.Random(os.urandom(4))
+    sites = [hosts.work(0), hosts.work(1)]
+    rounds = sizes(1, 10)
+    producer = shop.produce("steady", 600 * rounds, pause=0.02)
+    long = [shop.tasks.work.delay(roll.uniform(0.5, 3.0)).id for _ in range(8 * rounds)]
+    for _ in range(rounds):
+        for victims, seconds in (
+            (sites[:1], LEASE + 2 * HEARTBEAT), (sites[1:], LEASE / 2), (sites, LEASE * 1.5),
+        ):  # fmt: skip
+            for site in victims:
+                site.cut()
+            time.sleep(seconds + roll.uniform(0.0, HEARTBEAT))
+            for site in victims:
+                site.host.heal()
+            time.sleep(LEASE + HEARTBEAT)
+    producer.wait(120)
+    shop.drain(within=2 * LEASE + 10)
+    sent, unsure = shop.produced()
+    verdict = shop.check([*sent, *long], unsure=unsure, lease=LEASE - HEARTBEAT)
+    report(f"two hosts, {rounds} rounds of cuts, {shop.place.kind}", verdict)
+    assert verdict.violations == []
+    assert unsure == []
+    for site in sites:
+        assert site.worker.process.poll() is None
+    fresh = [result.id for result in shop.tasks.work.delay_many([(0.2,)] * 20)]
+    shop.finish(*fresh)
+    assert len({line["pid"] for line in shop.history("start") if line["task"] in fresh}) > 2, (
+        "both hosts work again"
+    )

@@ -1,0 +1,82 @@
+"""T03: a host that vanishes with what it runs, and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.harness import history
+from tests.harness.workers import Worker, until
+from tests.worker.conftest import Shop, on_every_broker
+from tests.worker.forms import LONG, report
+
+pytestmark = pytest.mark.chaos
+LEASE, HEARTBEAT = 2.0, 0.5
+BUSY = 1.0
+"""What two loaded cores may add, seconds: the supervisor's tick, the claim, the start."""
+
+
+def freeze(worker: Worker) -> Callable[[], None]:
+    """SIGSTOP everything: on one host, what comes nearest to a host that vanishes."""
+    whole = [worker.pid, worker.template or 0, *worker.processes]
+    for pid in whole:
+        os.kill(pid, signal.SIGSTOP)
+
+    def thaw() -> None:
+        for pid in whole:
+            os.kill(pid, signal.SIGCONT)
+
+    return thaw
+
+
+@pytest.mark.parametrize("kind", ["coroutines", *(["processes"] if LONG else [])])
+@on_every_broker
+def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
+    shop: Shop, kind: str
+) -> None:
+    """Its connections are cut without a word; healed, nothing it says counts any more."""
+    shop.environment |= {"SHOP_LEASE": str(LEASE), "SHOP_HEARTBEAT": str(HEARTBEAT)}
+    shop.open()
+    elsewhere = shop.directory / "elsewhere"
+    elsewhere.mkdir()
+    environment = {"ACKED_RUNTIME_DIR": str(elsewhere)}
+    if shop.place.server is not None:
+        proxy = shop.proxy()
+        environment["SHOP_URL"] = shop.place.at(proxy.port).url
+    count = 50
+    processes, task = (1, shop.tasks.work_async) if kind == "coroutines" else (50, shop.tasks.work)
+    vanishing = shop.work(processes=processes, environment=environment)
+    ids = [result.id for result in task.delay_many([(8.0,)] * count)]
+    until(lambda: len(shop.history("start")) == count, what="50 running")
+    shop.work(processes=processes)
+    victims = vanishing.processes
+    for pid in victims:
+        history.note("cut", victim=pid)
+    if shop.place.server is not None:
+        proxy.set(black_hole=True)
+        heal = proxy.heal
+    else:
+        heal = freeze(vanishing)
+    restarted(shop, victims, count)
+    heal()
+    shop.finish(*ids, within=40)
+    until(
+        lambda: vanishing.output().count("was refused, another worker has it") >= count,
+        what="every late settlement is refused",
+    )
+    verdict = shop.check(ids, lease=LEASE - HEARTBEAT)
+    report(f"vanished host, {kind}, {shop.place.kind}", verdict)
+    assert verdict.violations == []
+    assert verdict.duplicates == count
+    assert max(verdict.recovered_after) <= LEASE + HEARTBEAT + BUSY
+    assert {shop.record(one).losses for one in ids} <= {0, 1}
+
+
+def restarted(shop: Shop, victims: Sequence[int], count: int) -> None:
+    def elsewhere() -> int:
+        return sum(line["pid"] not in victims for line in shop.history("start"))
+
+    until(lambda: elsewhere() == count, within=40, what=f"{count} running elsewhere")
