@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from acked.app import Acked
 from acked.errors import AckedError, ConfigurationError
 from acked.pages.grants import DAY, Action, Grant, Secrets
-from acked.pages.protection import SafeHeaders, is_same_origin
+from acked.pages.protection import SafeHeaders, content_policy, is_same_origin
 from acked.pages.reading import Reader, ResultWords
 from acked.pages.rendering import Page, asset
 from acked.pages.state import TaskState, Told, event, state_of
@@ -121,7 +121,7 @@ class TaskPages:
                 Route("/acked-task.js", asset("acked-task.js"), methods=["GET"]),
                 Route("/acked-task.css", asset("acked-task.css"), methods=["GET"]),
             ],
-            middleware=[Middleware(SafeHeaders, frame_ancestors=frame_ancestors)],
+            middleware=[Middleware(SafeHeaders, policy=content_policy(frame_ancestors))],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

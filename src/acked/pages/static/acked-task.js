@@ -180,7 +180,7 @@ class AckedTask extends HTMLElement {
     const { view } = state;
     const before = this.#state?.view;
     if (before && JSON.stringify(this.#state) === JSON.stringify(state)) {
-      this.#parts.offline.hidden = true;
+      write(this.#parts.offline, "");
       return;
     }
     this.#state = state;
@@ -195,8 +195,7 @@ class AckedTask extends HTMLElement {
   }
 
   offline() {
-    this.#parts.offline.hidden = !this.#state;
-    this.#parts.offline.textContent = this.#state?.offline ?? "";
+    write(this.#parts.offline, this.#state?.offline);
   }
 
   #draw(state, before) {
@@ -232,7 +231,7 @@ class AckedTask extends HTMLElement {
       write(parts[name], state[name]);
       parts[name].disabled = false;
     }
-    parts.offline.hidden = true;
+    write(parts.offline, "");
     if (this.hasAttribute("page")) {
       const words = { label: state.label, headline: view.headline };
       document.title = this.getAttribute("page").replace(/\{(label|headline)\}/g, (_, name) => words[name]);
