@@ -201,7 +201,7 @@ def _waiting(record: Record, known: Known, now: float, words: Words) -> TaskView
         )  # fmt: skip
     return TaskView(
         phase=Phase.WAITING, headline=words.waiting, can_cancel=True,
-        detail=words.in_line.format(count=known.in_line) if known.in_line else "",
+        detail=words.in_line.format(count=known.in_line) if (known.in_line or 0) > 1 else "",
     )  # fmt: skip
 
 
