@@ -96,7 +96,7 @@ endef
 test-packages:
 	$(call need,strace,strace)
 	$(call need,ip,iproute2)
-	$(call need,faketime,faketime)
+	$(call need,cc,gcc libc6-dev)
 	$(call need,redis-server,redis-server)
 	$(call need,initdb,postgresql)
 	$(call need,rabbitmq-server,rabbitmq-server)

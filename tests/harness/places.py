@@ -78,9 +78,14 @@ def readdress(url: str, host: str, port: int) -> str:
 
 
 class Servers:
-    """The servers of a test session. Each is started when a test first needs it."""
+    """The servers of a test session. Each is started when a test first needs it.
 
-    def __init__(self) -> None:
+    Args:
+        prepare: Called with each before its first start.
+    """
+
+    def __init__(self, prepare: Callable[[Server], object] | None = None) -> None:
+        self._prepare = prepare
         self._servers: dict[str, Server] = {}
         # Not below pytest's own directory: servers that run as another user cannot enter it.
         self._directory = Path(tempfile.mkdtemp(prefix="acked-servers-"))
@@ -93,7 +98,10 @@ class Servers:
             # A session that is told to end stops its servers on the way out, as on Ctrl-C.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             server = ENGINES[kind](self._directory / kind)
-            self._servers[kind] = server.start()
+            if self._prepare is not None:
+                self._prepare(server)
+            self._servers[kind] = server
+            server.start()
         else:
             server.thaw()
             if not server.answers():

@@ -90,14 +90,14 @@ class Shop:
         return worker.ready(processes) if wait else worker
 
     def produce(
-        self, name: str, count: int, *, pause: float = 0.0,
+        self, name: str, count: int, *, pause: float = 0.0, countdown: float = 0.0,
         environment: dict[str, str] | None = None, prefix: tuple[str, ...] = (),
     ) -> Producer:  # fmt: skip
         """Start a process that sends *count* tasks; it is ended with the test."""
         return self._stack.enter_context(
             Producer(
                 name, count, pause, environment={**self.environment, **(environment or {})},
-                log=self.directory / f"producer-{name}.log", prefix=prefix,
+                log=self.directory / f"producer-{name}.log", countdown=countdown, prefix=prefix,
             )
         )  # fmt: skip
 
