@@ -38,6 +38,13 @@ def free_port() -> int:
         return port
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
 class Server:
     """One uvicorn with the site of `tests.pages.shop`.
 
@@ -58,12 +65,7 @@ class Server:
                  "--log-level", "warning"],
                 cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log,
             )  # fmt: skip
-        until(self._answers, what="the site to answer")
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
+        until(lambda: answers(self.port), what="the site to answer")
 
     def stop(self) -> None:
         """Streams that are open do not keep it."""
