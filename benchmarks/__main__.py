@@ -49,6 +49,8 @@ def main() -> int:
         TemporaryDirectory(prefix="acked-bench-", dir=options.dir) as directory,
         Servers(Path(directory)) as servers,
     ):
+        # PostgreSQL runs as another user where this runs as root, and has to reach its own.
+        Path(directory).chmod(0o711)
         machine = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"} | facts(Path(directory))
         for name, value in machine.items():
             console.print(f"{name:>12}  {value}", highlight=False, soft_wrap=True)

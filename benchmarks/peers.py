@@ -42,12 +42,13 @@ class Peer:
 
 
 def _acked(
-    name: str, label: str, broker: str, *, drain: int, enqueue: int, results: str | None = None
-) -> Peer:
+    name: str, label: str, broker: str, *,
+    drain: int, enqueue: int, bulk: int, results: str | None = None,
+) -> Peer:  # fmt: skip
     worker = ("-m", "acked", "worker", "benchmarks.apps.acked_app:app", "-c", "2")
     return Peer(
         name, label, "acked", broker, worker,
-        drain=drain, enqueue=enqueue, results=results, bulk=200_000,
+        drain=drain, enqueue=enqueue, results=results, bulk=bulk,
     )  # fmt: skip
 
 
@@ -69,18 +70,21 @@ def _dramatiq(name: str, label: str, broker: str, *, enqueue: int) -> Peer:
     return Peer(name, label, "dramatiq", broker, worker, drain=20_000, enqueue=enqueue)
 
 
-ACKED = _acked("acked", "acked on SQLite", "sqlite", drain=120_000, enqueue=4_000)
-ACKED_REDIS = _acked("acked-redis", "acked on Redis", "redis", drain=120_000, enqueue=8_000)
-ACKED_POSTGRES = _acked(
-    "acked-postgres", "acked on PostgreSQL", "postgres", drain=60_000, enqueue=4_000
+ACKED = _acked("acked", "acked on SQLite", "sqlite", drain=120_000, enqueue=4_000, bulk=200_000)
+ACKED_REDIS = _acked(
+    "acked-redis", "acked on Redis", "redis", drain=120_000, enqueue=8_000, bulk=200_000
 )
+ACKED_POSTGRES = _acked(
+    "acked-postgres", "acked on PostgreSQL", "postgres",
+    drain=60_000, enqueue=4_000, bulk=100_000,
+)  # fmt: skip
 ACKED_RABBITMQ = _acked(
     "acked-rabbitmq", "acked on RabbitMQ, records in Redis", "rabbitmq",
-    drain=40_000, enqueue=2_000, results="redis",
+    drain=40_000, enqueue=2_000, bulk=50_000, results="redis",
 )  # fmt: skip
 ACKED_RABBITMQ_SQLITE = _acked(
     "acked-rabbitmq-sqlite", "acked on RabbitMQ, records in SQLite", "rabbitmq",
-    drain=40_000, enqueue=2_000, results="sqlite",
+    drain=40_000, enqueue=2_000, bulk=50_000, results="sqlite",
 )  # fmt: skip
 
 CELERY = _celery("celery", "Celery on Redis", "redis", drain=6_000, results="redis")

@@ -6,6 +6,7 @@ python -m benchmarks.producer APP ACTION '{"count": 1000}'
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib
 import inspect
 import json
@@ -37,6 +38,8 @@ class Sender:
         self._awaited = inspect.iscoroutinefunction(self.app.send)
         if hasattr(self.app, "connect"):
             self._runner.run(self.app.connect())
+        if hasattr(self.app, "close"):
+            atexit.register(lambda: self._runner.run(self.app.close()))
 
     def each(self, numbers: Iterable[int]) -> None:
         """One call for each, after each other."""

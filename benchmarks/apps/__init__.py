@@ -5,5 +5,6 @@ Each module has, besides its task:
 - ``send(number)``: the queue's ordinary call, a function or a coroutine function;
 - ``send_all(numbers)``: its call for many at once, where it has one;
 - ``prepare()``: a coroutine function that makes its tables, where it does not do so by itself;
-- ``connect()``: a coroutine function that the producer awaits before it sends, where needed.
+- ``connect()`` and ``close()``: coroutine functions that the producer awaits before it sends, and
+  at the end, where needed.
 """

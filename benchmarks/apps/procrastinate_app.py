@@ -27,6 +27,10 @@ async def connect() -> None:
     await app.open_async()
 
 
+async def close() -> None:
+    await app.close_async()
+
+
 async def send(number: int) -> None:
     await noop.defer_async(number=number)
 

@@ -9,7 +9,7 @@ from taskiq_redis import RedisStreamBroker
 from benchmarks.marks import mark
 
 broker = RedisStreamBroker(os.environ["BENCH_BROKER_URL"])
-connect = broker.startup
+connect, close = broker.startup, broker.shutdown
 
 
 @broker.task

@@ -6,7 +6,9 @@ Each module has:
   durably as acked does, the least an enqueue can cost;
 - ``row_bytes(url)``, SQLite's alone: how long a row of acked's is in that file;
 - ``seed(url, count, row_bytes)`` and ``drain(url, start_at_ns)``: tasks put there, and one process
-  that settles a batch and claims the next in one step until nothing is left.
+  that settles a batch and claims the next in one step until nothing is left;
+- ``HandOver(url)``, servers' alone: a context manager whose ``send(number)`` stores a number
+  durably, and whose ``take()``, after a ``wait()``, claims the next one the moment it is there.
 
 All but SQLite's write to the server in BENCH_BROKER_URL; SQLite's beside the file named there.
 """

@@ -61,6 +61,48 @@ class SerialWrites:
         self._connection.close()
 
 
+class HandOver:
+    """A row and a notification in one transaction; who hears it claims the row in another."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS engine_handover ("
+            "number bigint PRIMARY KEY, taken boolean NOT NULL DEFAULT false)"
+        )
+
+    def send(self, number: int) -> None:
+        self._connection.execute(
+            "WITH row AS (INSERT INTO engine_handover VALUES (%s))"
+            " SELECT pg_notify('engine_handover', '')",
+            (number,),
+        )
+
+    def wait(self) -> None:
+        self._connection.execute("LISTEN engine_handover")
+
+    def take(self) -> int:
+        while True:
+            row = self._connection.execute(
+                "UPDATE engine_handover SET taken = true WHERE number = ("
+                " SELECT number FROM engine_handover WHERE NOT taken LIMIT 1"
+                " FOR UPDATE SKIP LOCKED) RETURNING number"
+            ).fetchone()
+            if row is not None:
+                return int(row[0])
+            for _ in self._connection.notifies(stop_after=1):
+                pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._connection.close()
+
+
 def seed(url: str, *, count: int, row_bytes: int) -> None:
     """A table of *count* tasks to drain."""
     with psycopg.connect(url, autocommit=True) as connection:

@@ -68,6 +68,50 @@ class SerialWrites:
         self._connection.close()
 
 
+class HandOver:
+    """A quorum queue, confirms on one side, acknowledgements on the other."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = _connect(url)
+        self._channel = self._connection.channel()
+        self._channel.confirm_select()
+        _declare(self._channel)
+        self._confirmed = self._sent = 0
+        self._taken: list[int] = []
+        self._channel.events["basic_ack"].add(self._count)
+
+    def send(self, number: int) -> None:
+        self._sent += 1
+        message = amqp.Message(b"%d" % number, delivery_mode=2)
+        self._channel.basic_publish(message, routing_key=_QUEUE)
+        while self._confirmed < self._sent:
+            self._connection.drain_events()
+
+    def wait(self) -> None:
+        self._channel.basic_consume(_QUEUE, callback=self._take)
+
+    def take(self) -> int:
+        while not self._taken:
+            self._connection.drain_events()
+        return self._taken.pop(0)
+
+    def _count(self, tag: int, multiple: bool) -> None:
+        self._confirmed = tag
+
+    def _take(self, message: Any) -> None:
+        self._taken.append(int(message.body))
+        self._channel.basic_ack(message.delivery_tag)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._connection.close()
+
+
 def seed(url: str, *, count: int, row_bytes: int) -> None:
     """*count* messages to drain, each on disk."""
     connection = _connect(url)

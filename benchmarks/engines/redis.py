@@ -64,6 +64,31 @@ class SerialWrites:
         self._client.close()
 
 
+class HandOver:
+    """A list, and one who waits at its end."""
+
+    def __init__(self, url: str) -> None:
+        self._client: Any = redis.Redis.from_url(url, socket_timeout=None)
+
+    def send(self, number: int) -> None:
+        self._client.rpush("engine:handover", number)
+
+    def wait(self) -> None:
+        self._client.ping()
+
+    def take(self) -> int:
+        return int(self._client.blpop("engine:handover")[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._client.close()
+
+
 def seed(url: str, *, count: int, row_bytes: int) -> None:
     """*count* tasks to drain."""
     client: Any = redis.Redis.from_url(url)
