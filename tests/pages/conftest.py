@@ -60,7 +60,7 @@ class Server:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         with (directory / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", "uvicorn", "tests.pages.shop:site", "--port", str(self.port),
                  "--log-level", "warning"],
                 cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log,
@@ -69,8 +69,8 @@ class Server:
 
     def stop(self) -> None:
         """Streams that are open do not keep it."""
-        self._process.kill()
-        self._process.wait(10)
+        self.process.kill()
+        self.process.wait(10)
 
 
 class Shop:
@@ -136,8 +136,9 @@ def shop(site: Shop) -> Iterator[Shop]:
         yield site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of one module: as long as it is there, Playwright's event loop runs in this thread."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser
