@@ -82,7 +82,9 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
     return rows, stored
 
 
-def claimed(count: int, held: bytes, bodies: Sequence[bytes], tags: Sequence[bytes]) -> list[Delivery]:
+def claimed(
+    count: int, held: bytes, bodies: Sequence[bytes], tags: Sequence[bytes]
+) -> list[Delivery]:
     """The deliveries of a claim."""
     if not count:
         return []
