@@ -88,16 +88,18 @@ class Shop:
         self.pages = self.tasks.pages
         self.stage = Stage(self.app)
         self.server = Server(directory, self.environment)
-        self._stack = stack
+        self.stack = stack
         self._workers = 0
         self._gates = 0
 
-    def work(self, *arguments: str) -> Worker:
-        """Start a worker; it is stopped with the test."""
+    def work(self, *queues: str, processes: int = 1) -> Worker:
+        """Start a worker for *queues*; it is stopped with the stack it was given."""
         self._workers += 1
-        log = self.directory / f"worker-{self._workers}.log"
-        worker = Worker(TARGET, "-c", "1", *arguments, environment=self.environment, log=log)
-        return self._stack.enter_context(worker).ready()
+        worker = Worker(
+            TARGET, "-c", str(processes), "-Q", ",".join(queues), environment=self.environment,
+            log=self.directory / f"worker-{self._workers}.log",
+        )  # fmt: skip
+        return self.stack.enter_context(worker).ready(processes)
 
     def gate(self) -> str:
         """A file that lets a task go on: see `let`."""
@@ -131,9 +133,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture
 def shop(site: Shop) -> Iterator[Shop]:
-    with ExitStack() as stack:
-        site._stack = stack
+    """The site, for one test: workers it starts are stopped with it."""
+    before = site.stack
+    with ExitStack() as site.stack:
         yield site
+    site.stack = before
+
+
+@pytest.fixture(scope="module")
+def worker(site: Shop) -> Worker:
+    """A worker for the queues ``default`` and ``held``, which a test may pause."""
+    return site.work("default", "held", processes=3)
 
 
 @pytest.fixture(scope="module")

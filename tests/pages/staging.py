@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acked import Acked
+from acked.broker import Beat
 from acked.delivery import Delivery, Event, Failure, Settlement
 from acked.pages.view import Phase
 from acked.record import Progress
@@ -55,7 +56,13 @@ class Stage:
         return result.id
 
     def claim(self, task_id: str) -> Delivery:
-        """*task_id* as a worker gets it."""
+        """*task_id* as a worker gets it, which nobody takes for dead in a while."""
+        self.app.broker.renew(
+            Beat(
+                worker="inner-worker", host="inner-host", pid=0, started=self.now, queues=(),
+                processes=1, lease=86_400.0,
+            )
+        )  # fmt: skip
         record = self.app.records.get(task_id)
         assert record is not None
         (held,) = self.app.broker.claim("inner-worker/0", [record.queue], 1).deliveries

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from acked.pages.view import Phase
-from tests.harness.workers import until
+from tests.harness.workers import Worker, until
 from tests.pages.conftest import TOLD, Open, Server, Shop
 
 expect.set_options(timeout=TOLD)
@@ -56,13 +56,14 @@ def settles(page: Page, selector: str, name: str, value: str) -> None:
 
 
 def test_the_ring_turns_while_a_task_works_and_becomes_a_check_mark(
-    shop: Shop, visit: Open
+    shop: Shop, worker: Worker, visit: Open
 ) -> None:
     gate = shop.gate()
-    result = shop.tasks.work.delay(gate, 1, message="")
+    shop.app.records.pause("held")
+    result = shop.tasks.work.apply_async([gate, 1], {"message": ""}, queue="held")
     page = visit(shop.url(result))
     shows(page, Phase.WAITING, "Waiting to start")
-    shop.work()
+    shop.app.records.resume("held")
     shows(page, Phase.WORKING, "Working")
     assert style(page, ".turn", "animationName") == "acked-turn"
     assert style(page, ".check", "opacity") == "0"
@@ -78,9 +79,8 @@ def test_the_ring_turns_while_a_task_works_and_becomes_a_check_mark(
 
 
 def test_steps_are_shown_as_they_come_and_a_reload_goes_on_where_it_was(
-    shop: Shop, visit: Open
+    shop: Shop, worker: Worker, visit: Open
 ) -> None:
-    shop.work()
     gate = shop.gate()
     result = shop.tasks.work.delay(gate, 4)
     page = visit(shop.url(result))
@@ -105,14 +105,14 @@ def test_steps_are_shown_as_they_come_and_a_reload_goes_on_where_it_was(
 def test_a_killed_worker_is_told_as_an_interruption_and_ends_in_a_check_mark(
     shop: Shop, visit: Open
 ) -> None:
-    first, gate = shop.work(), shop.gate()
-    result = shop.tasks.work.delay(gate, 4)
+    first, gate = shop.work("doomed"), shop.gate()
+    result = shop.tasks.work.apply_async([gate, 4], queue="doomed")
     shop.let(gate, 1)
     page = visit(shop.url(result))
     shows(page, Phase.WORKING, "1 of 4")
     shop.let(gate, 0)
     first.kill_tree()
-    shop.work()
+    shop.work("doomed")
     shows(page, Phase.INTERRUPTED, "Interrupted, continuing")
     expect(card(page)).to_contain_text("It continues by itself.")
     shop.let(gate, 4)
@@ -120,8 +120,9 @@ def test_a_killed_worker_is_told_as_an_interruption_and_ends_in_a_check_mark(
     settles(page, ".check", "strokeDashoffset", "0px")
 
 
-def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(shop: Shop, visit: Open) -> None:
-    shop.work()
+def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
     gate = shop.gate()
     page = visit(shop.url(shop.tasks.flaky.delay(gate)))
     shows(page, Phase.TRYING_AGAIN, "Attempt 2 of 5")
@@ -133,24 +134,26 @@ def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(shop: Shop, vis
 
 
 def test_a_failure_is_announced_without_its_text_and_can_be_tried_again(
-    shop: Shop, visit: Open
+    shop: Shop, worker: Worker, visit: Open
 ) -> None:
-    result = shop.tasks.fails.delay("the-inner-reason")
+    shop.app.records.pause("held")
+    result = shop.tasks.fails.apply_async(["the-inner-reason"], queue="held")
     page = visit(shop.url(result, "retry"))
     shows(page, Phase.WAITING)
-    worker = shop.work()
+    shop.app.records.resume("held")
     shows(page, Phase.FAILED, "Something went wrong.")
     expect(page.locator("acked-task").get_by_role("alert")).to_have_text(
         "Failed. Something went wrong."
     )
     assert "the-inner-reason" not in page.content()
-    worker.stop()
+    shop.app.records.pause("held")
     page.get_by_role("button", name="Try again").click()
     shows(page, Phase.WAITING)
 
 
-def test_a_running_task_is_cancelled_with_its_button(shop: Shop, visit: Open) -> None:
-    shop.work()
+def test_a_running_task_is_cancelled_with_its_button(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
     result = shop.tasks.work.delay(shop.gate(), 2)
     page = visit(shop.url(result, "cancel"))
     shows(page, Phase.WORKING)
@@ -240,6 +243,26 @@ def test_where_streams_do_not_work_the_widget_polls(shop: Shop, visit: Open) -> 
     shows(page, Phase.WAITING)
     shop.app.AsyncResult(task_id).revoke()
     shows(page, Phase.CANCELLED)
+
+
+def test_a_tab_that_nobody_looks_at_holds_no_connection(shop: Shop, visit: Open) -> None:
+    page = visit("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.add_init_script(
+        """window.looked_at = false;
+        Object.defineProperty(document, "hidden", { get: () => !window.looked_at });"""
+    )
+    page.goto(shop.url(shop.stage.working()))
+    shows(page, Phase.WORKING)
+    assert ("states" in asked, "events" in asked) == (True, False)
+    with page.expect_request("**/events"):
+        page.evaluate(
+            """() => {
+                window.looked_at = true;
+                document.dispatchEvent(new Event("visibilitychange"));
+            }"""
+        )
 
 
 def test_a_server_that_is_away_is_told_and_found_again(shop: Shop, visit: Open) -> None:
