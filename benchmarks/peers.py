@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PGQUEUER_BATCH = 100
+PGQUEUER_BATCH = 500
 """Jobs it takes at once (default 10). Its best here, see docs/benchmarks.md."""
 
 
