@@ -118,7 +118,7 @@ class Shop:
         return f"{self.server.url}{address}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One site for all tests; each uses tasks of its own."""
     before = dict(os.environ)
