@@ -160,7 +160,8 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
-    """Open a page in a browser of its own; errors of its scripts fail the test."""
+    """Open a page in a browser of its own; an error of its scripts, or anything that its
+    Content-Security-Policy had to forbid, fails the test."""
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
@@ -170,6 +171,7 @@ def visit(browser: Browser) -> Iterator[Open]:
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: "Policy" in said.text and errors.append(said.text))
         page.goto(url)
         return page
 

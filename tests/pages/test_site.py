@@ -100,6 +100,11 @@ def test_a_result_is_shown_only_where_the_developer_says_how() -> None:
     assert f'href="/f/{task_id}"' in page.text
 
 
+def test_a_result_of_any_kind_is_told_as_text() -> None:
+    site = Site(show_result=lambda result: result.get())
+    assert "17" in words_of(site.client.get(site.url(site.stage.done(b"17"))).text)
+
+
 def test_a_developers_function_that_fails_hides_the_result_and_not_the_page() -> None:
     site = Site(show_result=lambda result: 1 / 0, result_link=lambda result: "javascript:x")
     page = site.client.get(site.url(site.stage.done()))
