@@ -47,7 +47,7 @@ chaos: $(VENV)/.test test-packages ## The kill tests in their long form (an hour
 	ACKED_LONG=1 $(BIN)/pytest -m chaos --timeout 3600
 
 .PHONY: bench
-bench: $(VENV)/.bench bench-packages ## Speed, beside Celery on Redis and huey on SQLite
+bench: $(VENV)/.bench bench-packages ## Speed on each broker, beside other queues there
 	$(BIN)/python -m benchmarks
 
 .PHONY: clean
@@ -96,7 +96,7 @@ endef
 test-packages:
 	$(call need,strace,strace)
 	$(call need,ip,iproute2)
-	$(call need,faketime,faketime)
+	$(call need,cc,gcc libc6-dev)
 	$(call need,redis-server,redis-server)
 	$(call need,initdb,postgresql)
 	$(call need,rabbitmq-server,rabbitmq-server)
@@ -106,3 +106,6 @@ test-packages:
 .PHONY: bench-packages
 bench-packages:
 	$(call need,redis-server,redis-server)
+	$(call need,initdb,postgresql)
+	$(call need,rabbitmq-server,rabbitmq-server)
+	$(call need,erl_call,erlang-base)

@@ -25,6 +25,13 @@ class Series:
         """The ratio within each round, so that what slows a whole round down drops out."""
         return Series.of([mine / its for mine, its in zip(self.values, other.values, strict=True)])
 
+    @classmethod
+    def best(cls, several: Sequence[Series]) -> Series:
+        """The largest of *several* in each round."""
+        return cls.of(
+            [max(values) for values in zip(*(one.values for one in several), strict=True)]
+        )
+
     def text(self, digits: int = 0, *, factor: float = 1.0) -> str:
         """Median, and in brackets smallest and largest."""
         median, low, high = (

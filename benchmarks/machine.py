@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import apsw
 
-from benchmarks.redis_server import redis_version
-
-_PACKAGES = ("acked", "celery", "kombu", "billiard", "redis", "hiredis", "huey", "msgspec", "apsw")
+_PACKAGES = (
+    "acked", "apsw", "msgspec", "redis", "hiredis", "psycopg", "amqp", "celery", "kombu",
+    "billiard", "huey", "dramatiq", "pika", "taskiq", "taskiq-redis", "pgqueuer", "asyncpg",
+    "uvloop", "procrastinate",
+)  # fmt: skip
 
 
 def facts(directory: Path) -> dict[str, str]:
@@ -24,7 +29,7 @@ def facts(directory: Path) -> dict[str, str]:
         "file system": f"{file_system(directory)} at {directory}",
         "Python": platform.python_version(),
         "SQLite": f"{apsw.sqlite_lib_version()} (acked, engine), {sqlite3.sqlite_version} (huey)",
-        "Redis": redis_version() or "not installed",
+        "servers": ", ".join(_servers()),
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
 
@@ -37,6 +42,19 @@ def file_system(directory: Path) -> str:
         if directory.resolve().is_relative_to(point) and len(point) >= len(best):
             best, kind = point, this_kind
     return kind
+
+
+def _servers() -> Iterator[str]:
+    """Those that are installed, where Debian puts them."""
+    if (redis := shutil.which("redis-server")) is not None:
+        words = subprocess.run([redis, "--version"], capture_output=True, text=True, check=True)
+        yield f"Redis {words.stdout.split('v=')[-1].split()[0]}"
+    for program in Path("/usr/lib/postgresql").glob("*/bin/postgres"):
+        words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+        yield f"PostgreSQL {words.stdout.split()[2]}"
+    # Its own command takes seconds to say it.
+    for directory in Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*"):
+        yield f"RabbitMQ {directory.name.removeprefix('rabbitmq_server-')}"
 
 
 def _processor() -> str:

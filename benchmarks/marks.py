@@ -1,6 +1,6 @@
 """When each task ran: 16 bytes of shared memory per execution, the same for every queue measured.
 
-A process that runs tasks keeps one file, mapped into memory. Its first word counts the executions;
+A thread that runs tasks keeps one file, mapped into memory. Its first word counts the executions;
 then two words follow for each: the task's number and the moment its first line ran, as
 `time.monotonic_ns` gives it (one clock for all processes of a host). A mark costs well under a
 microsecond and no system call, so it hides nothing of what is measured.
@@ -8,32 +8,42 @@ microsecond and no system call, so it hides nothing of what is measured.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 
 CAPACITY = 1_000_000
-"""Executions one process can mark. The file is sparse: what is not used takes no disk."""
+"""Executions one thread can mark. The file is sparse: what is not used takes no disk."""
 
 _WORD = 8
-_words: memoryview | None = None
+
+
+class _Own(threading.local):
+    words: memoryview | None = None
+
+
+_own = _Own()
+_numbers = itertools.count()
 
 
 def mark(number: int) -> None:
     """The first line of each measured task."""
-    global _words  # noqa: PLW0603 - a lookup in a container would cost more than the mark
-    if _words is None:
-        _words = _open_own()
-    count = _words[0]
-    _words[2 * count + 1] = number
-    _words[2 * count + 2] = time.monotonic_ns()
-    _words[0] = count + 1
+    words = _own.words
+    if words is None:
+        words = _own.words = _open_own()
+    count = words[0]
+    words[2 * count + 1] = number
+    words[2 * count + 2] = time.monotonic_ns()
+    words[0] = count + 1
 
 
 def _open_own() -> memoryview:
-    path = Path(os.environ["BENCH_MARKS"]) / str(os.getpid())
+    # Threads' own numbers are used again once a thread has ended.
+    path = Path(os.environ["BENCH_MARKS"]) / f"{os.getpid()}-{next(_numbers)}"
     size = (1 + 2 * CAPACITY) * _WORD
     with path.open("x+b") as file:
         file.truncate(size)

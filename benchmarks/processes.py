@@ -25,7 +25,43 @@ class _Stat(NamedTuple):
 
 
 class ProcessTree:
-    """A running command and its descendants.
+    """A process and its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def pids(self) -> list[int]:
+        """The process and all its descendants that are alive."""
+        return list(self._living())
+
+    def cpu_seconds(self) -> float:
+        """CPU time the whole tree has used, ended and waited-for children included."""
+        return sum(stat.ticks for stat in self._living().values()) / _TICKS
+
+    def rss_bytes(self) -> int:
+        """Resident memory, added up over the processes; pages they share count in each."""
+        return sum(_kib(Path(f"/proc/{pid}/status"), "VmRSS:") for pid in self.pids()) * 1024
+
+    def pss_bytes(self) -> int:
+        """Resident memory with shared pages divided among those that share them."""
+        return sum(_kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in self.pids()) * 1024
+
+    def _living(self) -> dict[int, _Stat]:
+        everyone = {
+            int(entry.name): stat
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and (stat := _stat(int(entry.name))) is not None
+        }
+        found: dict[int, _Stat] = {}
+        front = {self._pid} & everyone.keys()
+        while front:
+            found.update((pid, everyone[pid]) for pid in front)
+            front = {pid for pid, stat in everyone.items() if stat.parent in front} - found.keys()
+        return found
+
+
+class RunningCommand(ProcessTree):
+    """A command that was started, and its descendants.
 
     Args:
         command: What to start.
@@ -40,22 +76,7 @@ class ProcessTree:
                 command, env=dict(environment), stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-
-    def pids(self) -> list[int]:
-        """The command's process and all its descendants that are alive."""
-        return list(self._living())
-
-    def cpu_seconds(self) -> float:
-        """CPU time the whole tree has used, ended and waited-for children included."""
-        return sum(stat.ticks for stat in self._living().values()) / _TICKS
-
-    def rss_bytes(self) -> int:
-        """Resident memory, added up over the processes; pages they share count in each."""
-        return sum(_kib(Path(f"/proc/{pid}/status"), "VmRSS:") for pid in self.pids()) * 1024
-
-    def pss_bytes(self) -> int:
-        """Resident memory with shared pages divided among those that share them."""
-        return sum(_kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in self.pids()) * 1024
+        super().__init__(self._top.pid)
 
     def check_alive(self) -> None:
         """Raises:
@@ -81,26 +102,13 @@ class ProcessTree:
                 os.kill(pid, signal.SIGKILL)
         self._top.wait()
 
-    def _living(self) -> dict[int, _Stat]:
-        everyone = {
-            int(entry.name): stat
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and (stat := _stat(int(entry.name))) is not None
-        }
-        found: dict[int, _Stat] = {}
-        front = {self._top.pid} & everyone.keys()
-        while front:
-            found.update((pid, everyone[pid]) for pid in front)
-            front = {pid for pid, stat in everyone.items() if stat.parent in front} - found.keys()
-        return found
-
 
 @contextmanager
 def running(
     command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> Generator[ProcessTree]:
+) -> Generator[RunningCommand]:
     """The command runs as long as the block."""
-    tree = ProcessTree(command, environment, log)
+    tree = RunningCommand(command, environment, log)
     try:
         yield tree
     finally:
@@ -108,7 +116,7 @@ def running(
 
 
 def wait_until(
-    condition: Callable[[], bool], *, seconds: float, what: str, tree: ProcessTree
+    condition: Callable[[], bool], *, seconds: float, what: str, tree: RunningCommand
 ) -> None:
     """Wait until *condition* holds, while *tree* lives.
 

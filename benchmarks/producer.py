@@ -1,93 +1,123 @@
 """What sends: run as a process of its own by each measurement, prints what it measured as JSON::
 
-python -m benchmarks.producer PEER ACTION '{"count": 1000}'
+python -m benchmarks.producer APP ACTION '{"count": 1000}'
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib
+import inspect
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any, Protocol
 
-from benchmarks.engine import SerialCommits, average_row_bytes
+from benchmarks.engines import engine, row_bytes
 
 _WARM_UP = 50
-_COMMITS = 200
-_WARM_UP_COMMITS = 1_600
+_WRITES = 200
+_WARM_UP_WRITES = 1_600
 _SHARED_TURNS = 8
 _BULK = 50_000
 
 
-def _task(peer: str) -> Any:
-    return importlib.import_module(f"benchmarks.apps.{peer}_app").noop
+class Sender:
+    """The ordinary calls of one queue, without a word of difference between those that block and
+    those that are awaited: the latter share one event loop."""
+
+    def __init__(self, name: str) -> None:
+        self.app: ModuleType = importlib.import_module(f"benchmarks.apps.{name}_app")
+        self._runner = asyncio.Runner()
+        self._awaited = inspect.iscoroutinefunction(self.app.send)
+        if hasattr(self.app, "connect"):
+            self._runner.run(self.app.connect())
+        if hasattr(self.app, "close"):
+            atexit.register(lambda: self._runner.run(self.app.close()))
+
+    def each(self, numbers: Iterable[int]) -> None:
+        """One call for each, after each other."""
+        send = self.app.send
+        if not self._awaited:
+            for number in numbers:
+                send(number)
+            return
+
+        async def await_each() -> None:
+            for number in numbers:
+                await send(number)
+
+        self._runner.run(await_each())
+
+    def all(self, numbers: Sequence[int]) -> None:
+        """One call for many, as often as it takes; each alone where there is none."""
+        if not hasattr(self.app, "send_all"):
+            self.each(numbers)
+            return
+        for first in range(0, len(numbers), _BULK):
+            done = self.app.send_all(numbers[first : first + _BULK])
+            if self._awaited:
+                self._runner.run(done)
 
 
-def _sender(peer: str) -> Callable[[int], object]:
-    """Each peer's ordinary call."""
-    task = _task(peer)
-    sender: Callable[[int], object] = task if peer == "huey" else task.delay
-    return sender
+class Writes(Protocol):
+    """What an engine alone does for one task."""
+
+    def write(self) -> None: ...
 
 
-def fill(peer: str, *, count: int) -> dict[str, Any]:
-    """Put *count* tasks in the queue, the quickest way the peer has."""
+def prepare(app: str) -> dict[str, Any]:
+    """Make the queue's tables."""
+    module = importlib.import_module(f"benchmarks.apps.{app}_app")
+    asyncio.run(module.prepare())
+    return {}
+
+
+def fill(app: str, *, count: int) -> dict[str, Any]:
+    """Put *count* tasks in the queue, the quickest way it has."""
+    sender = Sender(app)
     began = time.perf_counter()
-    if peer == "acked":
-        _task(peer).delay_many([(number,) for number in range(count)])
-    else:
-        send = _sender(peer)
-        for number in range(count):
-            send(number)
+    sender.all(range(count))
     return {"per_second": count / (time.perf_counter() - began)}
 
 
-def one_by_one(peer: str, *, count: int) -> dict[str, Any]:
+def one_by_one(app: str, *, count: int) -> dict[str, Any]:
     """*count* calls after each other."""
-    send = _sender(peer)
-    for number in range(_WARM_UP):
-        send(number)
+    sender = Sender(app)
+    sender.each(range(_WARM_UP))
     began = time.perf_counter()
-    for number in range(count):
-        send(number)
+    sender.each(range(count))
     return {"per_second": count / (time.perf_counter() - began)}
 
 
-def beside_the_engine(peer: str, *, count: int) -> dict[str, Any]:
-    """Calls after each other."""
-    send = _sender(peer)
-
-    def one_turn(calls: int) -> None:
-        for number in range(calls):
-            send(number)
-
-    return _in_turns(one_turn, count=count, turns=max(1, count // _COMMITS))
+def beside_the_engine(app: str, *, count: int, beside: str) -> dict[str, Any]:
+    """Calls of acked after each other."""
+    sender = Sender(app)
+    return _in_turns(
+        lambda calls: sender.each(range(calls)), count=count, turns=max(1, count // _WRITES),
+        beside=beside,
+    )  # fmt: skip
 
 
-def from_threads(peer: str, *, count: int, threads: int) -> dict[str, Any]:
-    """*count* calls shared by *threads* threads."""
-    send = _sender(peer)
-
-    def share(calls: int) -> None:
-        for number in range(calls):
-            send(number)
-
+def from_threads(app: str, *, count: int, threads: int, beside: str) -> dict[str, Any]:
+    """*count* calls of acked shared by *threads* threads."""
+    sender = Sender(app)
     with ThreadPoolExecutor(threads) as crew:
         return _in_turns(
-            lambda calls: list(crew.map(share, [calls // threads] * threads)),
-            count=count, turns=_SHARED_TURNS,
+            lambda calls: list(crew.map(sender.each, [range(calls // threads)] * threads)),
+            count=count, turns=_SHARED_TURNS, beside=beside,
         )  # fmt: skip
 
 
-def from_coroutines(peer: str, *, count: int, coroutines: int) -> dict[str, Any]:
-    """*count* awaited calls shared by *coroutines* coroutines of one loop."""
-    task = _task(peer)
+def from_coroutines(app: str, *, count: int, coroutines: int, beside: str) -> dict[str, Any]:
+    """*count* awaited calls of acked shared by *coroutines* coroutines of one loop."""
+    task = Sender(app).app.noop
 
     async def share(calls: int) -> None:
         for number in range(calls):
@@ -98,60 +128,67 @@ def from_coroutines(peer: str, *, count: int, coroutines: int) -> dict[str, Any]
 
     with asyncio.Runner() as runner:
         return _in_turns(
-            lambda calls: runner.run(one_turn(calls)), count=count, turns=_SHARED_TURNS
-        )
+            lambda calls: runner.run(one_turn(calls)), count=count, turns=_SHARED_TURNS,
+            beside=beside,
+        )  # fmt: skip
 
 
-def _in_turns(send: Callable[[int], object], *, count: int, turns: int) -> dict[str, Any]:
-    """*send* in turns with bare commits of rows as large as acked's, on the same disk.
+def _in_turns(
+    send: Callable[[int], object], *, count: int, turns: int, beside: str
+) -> dict[str, Any]:
+    """*send* in turns with bare writes of rows as large as acked's, on the same disk.
 
     Args:
         send: Sends as many tasks as it is told.
+        beside: The engine.
     """
     per_turn = count // turns
     # Until both have begun their log anew: writing it over is quicker than letting it grow.
-    send(max(per_turn, _WARM_UP_COMMITS))
-    database = Path(os.environ["BENCH_SQLITE"])
-    row_bytes = average_row_bytes(database)
-    sending = committing = 0.0
-    with SerialCommits(database.with_name("engine.db"), row_bytes) as engine:
-        for _ in range(_WARM_UP_COMMITS):
-            engine.commit()
+    send(max(per_turn, min(_WARM_UP_WRITES, count)))
+    size = row_bytes(beside, os.environ["BENCH_BROKER_URL"])
+    sending = writing = 0.0
+    writes: AbstractContextManager[Writes] = engine(beside).SerialWrites(size)
+    with writes as by_itself:
+        for _ in range(min(_WARM_UP_WRITES, count)):
+            by_itself.write()
         for _ in range(turns):
             began = time.perf_counter()
             send(per_turn)
             between = time.perf_counter()
-            for _ in range(_COMMITS):
-                engine.commit()
+            for _ in range(_WRITES):
+                by_itself.write()
             sending += between - began
-            committing += time.perf_counter() - between
+            writing += time.perf_counter() - between
     return {
         "per_second": per_turn * turns / sending,
-        "engine_per_second": _COMMITS * turns / committing,
-        "row_bytes": row_bytes,
+        "engine_per_second": _WRITES * turns / writing,
+        "row_bytes": size,
     }
 
 
-def steadily(peer: str, *, count: int, per_second: int) -> dict[str, Any]:
+def steadily(app: str, *, count: int, per_second: int) -> dict[str, Any]:
     """*count* calls at an even pace; each carries the moment it was sent."""
-    send = _sender(peer)
-    next_at = time.monotonic()
-    for _ in range(count):
-        next_at += 1 / per_second
-        time.sleep(max(0.0, next_at - time.monotonic()))
-        send(time.monotonic_ns())
+
+    def moments() -> Iterator[int]:
+        next_at = time.monotonic()
+        for _ in range(count):
+            next_at += 1 / per_second
+            time.sleep(max(0.0, next_at - time.monotonic()))
+            yield time.monotonic_ns()
+
+    Sender(app).each(moments())
     return {}
 
 
-def succeeded(peer: str) -> dict[str, Any]:
+def succeeded(app: str) -> dict[str, Any]:
     """How many tasks acked's records call a success; the others' are not looked at."""
-    counts = _task(peer).app.records.counts()
+    counts = Sender(app).app.app.records.counts()
     return {"count": sum(queue.success for queue in counts)}
 
 
-def schedule(peer: str, *, count: int) -> dict[str, Any]:
-    """*count* tasks due tomorrow, in bulk calls."""
-    task = _task(peer)
+def schedule(app: str, *, count: int) -> dict[str, Any]:
+    """*count* tasks of acked due tomorrow, in bulk calls."""
+    task = Sender(app).app.noop
     began = time.perf_counter()
     for first in range(0, count, _BULK):
         numbers = range(first, min(first + _BULK, count))
@@ -162,15 +199,15 @@ def schedule(peer: str, *, count: int) -> dict[str, Any]:
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     action.__name__: action
     for action in (
-        fill, one_by_one, beside_the_engine, from_threads, from_coroutines, steadily, schedule,
-        succeeded,
+        prepare, fill, one_by_one, beside_the_engine, from_threads, from_coroutines, steadily,
+        schedule, succeeded,
     )
 }  # fmt: skip
 
 
 def main() -> None:
-    peer, action, options = sys.argv[1:]
-    print(json.dumps(ACTIONS[action](peer, **json.loads(options))))
+    app, action, options = sys.argv[1:]
+    print(json.dumps(ACTIONS[action](app, **json.loads(options))))
 
 
 if __name__ == "__main__":

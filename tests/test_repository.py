@@ -28,7 +28,7 @@ def written(*folders: str, suffix: str = "") -> list[Path]:
         path
         for folder in folders
         for path in (ROOT / folder).rglob(f"*{suffix}")
-        if path.is_file() and path.suffix != ".pyc" and path.name != "py.typed"
+        if path.is_file() and path.suffix not in {".pyc", ".png"} and path.name != "py.typed"
     )
 
 

@@ -8,66 +8,77 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.engine import average_row_bytes, drain_rate
+from benchmarks.engines import row_bytes
+from benchmarks.engines.crew import drain_rate
 from benchmarks.figures import Series, Target
-from benchmarks.peers import ACKED, CELERY, HUEY, PEERS, Bench, Peer, bench
+from benchmarks.peers import Field, Peer
+from benchmarks.place import Bench
 from benchmarks.plan import Plan
-from benchmarks.processes import ProcessTree, wait_until
+from benchmarks.processes import ProcessTree, RunningCommand, wait_until
 from benchmarks.report import Report
 
 _DRAIN_SECONDS = 180.0
 _SETTLE_SECONDS = 0.5
-_TYPICAL_ROW_BYTES = 300
+_CREWS = (1, 2)
 
 
-def measure(plan: Plan) -> Report:
-    """The drain of each peer, and of SQLite alone with one process and with two."""
-    rates: dict[Peer, list[float]] = {peer: [] for peer in PEERS}
-    cpu: dict[Peer, list[float]] = {peer: [] for peer in PEERS}
-    engine: dict[int, list[float]] = {1: [], 2: []}
-    row_bytes = _TYPICAL_ROW_BYTES
-    for turn in plan.turns("drain"):
+class _Found:
+    """Each figure, once for each round."""
+
+    def __init__(self, field: Field) -> None:
+        self.rates: dict[Peer, list[float]] = {peer: [] for peer in field.peers}
+        self.worker: dict[Peer, list[float]] = {peer: [] for peer in field.peers}
+        self.server: dict[Peer, list[float]] = {peer: [] for peer in field.peers}
+        self.engine: dict[int, list[float]] = {processes: [] for processes in _CREWS}
+
+
+def measure(plan: Plan, field: Field) -> Report:
+    """The drain of each peer, and of the engine alone with one process and with two."""
+    found = _Found(field)
+    size = 0
+    for turn in plan.turns("drain", field):
         for peer in turn:
-            with bench(peer, plan.directory) as place:
-                rate, cost = _drain(place, plan.drain[peer])
-                if peer is ACKED:
-                    row_bytes = average_row_bytes(place.database)
-            rates[peer].append(rate)
-            cpu[peer].append(cost)
+            with plan.bench(peer) as place:
+                rate, worker, server = _drain(place, plan.size(peer.drain))
+                if peer is field.subject:
+                    size = row_bytes(field.name, place.url)
+            found.rates[peer].append(rate)
+            found.worker[peer].append(worker)
+            found.server[peer].append(server)
             plan.say(f"  {peer.label}: {rate:,.0f}/s")
-        for processes, found in engine.items():
-            with bench(ACKED, plan.directory) as place:
+        for processes, rates in found.engine.items():
+            with plan.bench(field.subject) as place:
                 rate = drain_rate(
-                    place.directory, count=plan.engine_drain, row_bytes=row_bytes,
-                    processes=processes,
+                    field.name, place.url, count=plan.size(field.engine_drain),
+                    row_bytes=size, processes=processes,
                 )  # fmt: skip
-            found.append(rate)
-            plan.say(f"  SQLite alone, {processes} process(es): {rate:,.0f}/s")
-    return _report(plan, rates, cpu, engine)
+            rates.append(rate)
+            plan.say(f"  {field.engine}, {processes} process(es): {rate:,.0f}/s")
+    return _report(plan, field, found)
 
 
-def _drain(place: Bench, count: int) -> tuple[float, float]:
-    """Tasks a second, and microseconds of CPU a task in worker and broker."""
+def _drain(place: Bench, count: int) -> tuple[float, float, float]:
+    """Tasks a second, and microseconds of CPU a task in the worker and in the servers."""
     place.produce("fill", count=count)
     with place.worker() as tree:
-        trees = [tree, place.broker] if place.broker else [tree]
         _wait_for(place, tree, 1)
-        seen, cpu_before = place.marks.count(), _cpu(trees)
+        seen, worker_before, server_before = place.marks.count(), _cpu([tree]), _cpu(place.brokers)
         _wait_for(place, tree, count)
         # What is settled in batches is settled a moment after the last task ran.
         time.sleep(_SETTLE_SECONDS)
-        cpu = _cpu(trees) - cpu_before
+        worker, server = _cpu([tree]) - worker_before, _cpu(place.brokers) - server_before
         tree.check_alive()
     executions = place.marks.read()
     if sorted(number for number, _ in executions) != list(range(count)):
         raise RuntimeError(f"{place.peer.label} did not run each of {count} tasks once")
-    if place.peer is ACKED and (success := place.produce("succeeded")["count"]) != count:
+    if place.peer.is_acked and (success := place.produce("succeeded")["count"]) != count:
         raise RuntimeError(f"{success} of {count} tasks are on record as a success")
     seconds = (executions[-1][1] - executions[0][1]) / 1e9
-    return (count - 1) / seconds, cpu / (count - seen) * 1e6 if count > seen else 0.0
+    counted = max(1, count - seen)
+    return (count - 1) / seconds, worker / counted * 1e6, server / counted * 1e6
 
 
-def _wait_for(place: Bench, tree: ProcessTree, count: int) -> None:
+def _wait_for(place: Bench, tree: RunningCommand, count: int) -> None:
     wait_until(
         lambda: place.marks.count() >= count, seconds=_DRAIN_SECONDS, tree=tree,
         what=f"{place.peer.label} running {count} tasks",
@@ -78,38 +89,41 @@ def _cpu(trees: list[ProcessTree]) -> float:
     return sum(tree.cpu_seconds() for tree in trees)
 
 
-def _report(
-    plan: Plan, rates: dict[Peer, list[float]], cpu: dict[Peer, list[float]],
-    engine: dict[int, list[float]],
-) -> Report:  # fmt: skip
-    series = {f"{peer.name} tasks/s": Series.of(rates[peer]) for peer in PEERS}
-    series |= {f"{peer.name} CPU us/task": Series.of(cpu[peer]) for peer in PEERS}
-    series |= {f"engine {number} tasks/s": Series.of(found) for number, found in engine.items()}
-    acked = Series.of(rates[ACKED])
-    over = {peer: acked.over(Series.of(rates[peer])) for peer in PEERS if peer is not ACKED}
+def _report(plan: Plan, field: Field, found: _Found) -> Report:
+    rates = {peer: Series.of(values) for peer, values in found.rates.items()}
+    worker = {peer: Series.of(values) for peer, values in found.worker.items()}
+    server = {peer: Series.of(values) for peer, values in found.server.items()}
+    alone = {processes: Series.of(values) for processes, values in found.engine.items()}
+    series = {f"{peer.name} tasks/s": rates[peer] for peer in field.peers}
+    series |= {f"{peer.name} worker CPU us/task": worker[peer] for peer in field.peers}
+    series |= {f"{peer.name} server CPU us/task": server[peer] for peer in field.peers}
+    series |= {f"engine {processes} tasks/s": one for processes, one in alone.items()}
+    subject = rates[field.subject]
     rows = [
         [
-            peer.label, f"{plan.drain[peer]:,}", Series.of(rates[peer]).text(),
-            over[peer].text(1) + "x" if peer in over else "",
-            Series.of(cpu[peer]).text(),
+            peer.label, f"{plan.size(peer.drain):,}", rates[peer].text(),
+            "" if peer is field.subject else subject.over(rates[peer]).text(2) + "x",
+            worker[peer].text(), server[peer].text(),
         ]
-        for peer in PEERS
+        for peer in field.peers
     ]  # fmt: skip
     rows += [
         [
-            f"SQLite alone, {number} process{'es' if number > 1 else ''}",
-            f"{plan.engine_drain:,}", Series.of(found).text(),
-            acked.over(Series.of(found)).text(2) + "x", "",
+            f"{field.engine}, {processes} process{'es' if processes > 1 else ''}",
+            f"{plan.size(field.engine_drain):,}", one.text(),
+            subject.over(one).text(2) + "x", "", "",
         ]
-        for number, found in engine.items()
+        for processes, one in alone.items()
+    ]  # fmt: skip
+    targets = [
+        Target(
+            f"{field.subject.label}: no-op drain over {wanted.what}", wanted.times,
+            subject.over(Series.best([rates[peer] for peer in wanted.over])).median, "x",
+        )
+        for wanted in field.drain
     ]  # fmt: skip
     return Report(
-        "No-op drain, two processes",
-        ("", "tasks", "tasks/s", "acked is", "CPU µs/task"),
-        rows,
-        [
-            Target("no-op drain over Celery's", 20, over[CELERY].median, "x"),
-            Target("no-op drain over huey's", 5, over[HUEY].median, "x"),
-        ],
-        series,
-    )
+        f"No-op drain, two processes ({field.name})",
+        ("", "tasks", "tasks/s", "acked is", "worker CPU µs", "server CPU µs"),
+        rows, targets, series,
+    )  # fmt: skip

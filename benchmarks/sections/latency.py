@@ -1,37 +1,52 @@
 """How long after the call does the task start, when little is to do?
 
 50 tasks a second, each with the moment just before its own call as its argument; the first line
-of the task takes the difference.
+of the task takes the difference. Beside it, on a server, what takes the same way from one process
+to another through the server alone.
 """
 
 from __future__ import annotations
 
 import time
 
+from benchmarks.engines.handover import hand_over
 from benchmarks.figures import Series, Target, percentile
-from benchmarks.peers import ACKED, PEERS, Bench, Peer, bench
+from benchmarks.peers import SQLITE, Field
+from benchmarks.place import Bench
 from benchmarks.plan import Plan
-from benchmarks.processes import ProcessTree, wait_until
+from benchmarks.processes import RunningCommand, wait_until
 from benchmarks.report import Report
 
 _PER_SECOND = 50
 _WARM_UP_TASKS = 20
 _SECONDS = 60.0
 _QUIET_SECONDS = 1.0
+_ALONE = "engine"
 
 
-def measure(plan: Plan) -> Report:
+def measure(plan: Plan, field: Field) -> Report:
     """Median and 99th percentile of the time from the call to the start, for each peer."""
-    pooled: dict[Peer, list[float]] = {peer: [] for peer in PEERS}
-    per_round: dict[Peer, list[tuple[float, float]]] = {peer: [] for peer in PEERS}
-    for turn in plan.turns("latency"):
+    labels = {peer.name: peer.label for peer in field.peers}
+    if field is not SQLITE:
+        labels[_ALONE] = field.engine
+    waits: dict[str, list[list[float]]] = {name: [] for name in labels}
+    count = int(plan.latency_seconds * _PER_SECOND)
+    for turn in plan.turns("latency", field):
         for peer in turn:
-            with bench(peer, plan.directory) as place:
-                waits = _waits(place, int(plan.latency_seconds * _PER_SECOND))
-            pooled[peer].extend(waits)
-            per_round[peer].append((percentile(waits, 0.5), percentile(waits, 0.99)))
-            plan.say("  {}: p50 {:.1f} ms, p99 {:.1f} ms".format(peer.label, *per_round[peer][-1]))
-    return _report(pooled, per_round)
+            with plan.bench(peer) as place:
+                waits[peer.name].append(_waits(place, count))
+            plan.say(f"  {peer.label}: {_text(waits[peer.name][-1])}")
+        if field is not SQLITE:
+            with plan.bench(field.subject) as place:
+                waits[_ALONE].append(
+                    hand_over(field.name, place.url, count=count, per_second=_PER_SECOND)
+                )
+            plan.say(f"  {field.engine}: {_text(waits[_ALONE][-1])}")
+    return _report(field, labels, waits)
+
+
+def _text(waits: list[float]) -> str:
+    return f"p50 {percentile(waits, 0.5):.1f} ms, p99 {percentile(waits, 0.99):.1f} ms"
 
 
 def _waits(place: Bench, count: int) -> list[float]:
@@ -43,7 +58,7 @@ def _waits(place: Bench, count: int) -> list[float]:
     return [(started - sent) / 1e6 for sent, started in executions]
 
 
-def _send(place: Bench, tree: ProcessTree, count: int) -> None:
+def _send(place: Bench, tree: RunningCommand, count: int) -> None:
     expected = place.marks.count() + count
     place.produce("steadily", count=count, per_second=_PER_SECOND)
     wait_until(
@@ -53,24 +68,26 @@ def _send(place: Bench, tree: ProcessTree, count: int) -> None:
     time.sleep(_QUIET_SECONDS)
 
 
-def _report(
-    pooled: dict[Peer, list[float]], per_round: dict[Peer, list[tuple[float, float]]]
-) -> Report:
+def _report(field: Field, labels: dict[str, str], waits: dict[str, list[list[float]]]) -> Report:
     series: dict[str, Series] = {}
     rows = []
-    for peer, waits in pooled.items():
-        p50, p99 = (Series.of(values) for values in zip(*per_round[peer], strict=True))
-        series |= {f"{peer.name} p50 ms": p50, f"{peer.name} p99 ms": p99}
-        rows.append([peer.label, f"{len(waits):,}", p50.text(1), p99.text(1), f"{max(waits):.1f}"])
+    for name, rounds in waits.items():
+        p50, p99 = (Series.of([percentile(one, share) for one in rounds]) for share in (0.5, 0.99))
+        series |= {f"{name} p50 ms": p50, f"{name} p99 ms": p99}
+        rows.append(
+            [labels[name], f"{sum(map(len, rounds)):,}", p50.text(1), p99.text(1),
+             f"{max(map(max, rounds)):.1f}"]
+        )  # fmt: skip
+    subject = field.subject
     return Report(
-        f"From the call to the start, {_PER_SECOND} tasks a second",
+        f"From the call to the start, {_PER_SECOND} tasks a second ({field.name})",
         ("", "tasks", "p50 ms", "p99 ms", "max ms"),
         rows,
         [
-            Target("call to start, p50", 5, series[f"{ACKED.name} p50 ms"].median, " ms",
-                   at_most=True),
-            Target("call to start, p99", 20, series[f"{ACKED.name} p99 ms"].median, " ms",
-                   at_most=True),
+            Target(f"{subject.label}: call to start, p50", field.p50_ms,
+                   series[f"{subject.name} p50 ms"].median, " ms", at_most=True),
+            Target(f"{subject.label}: call to start, p99", field.p99_ms,
+                   series[f"{subject.name} p99 ms"].median, " ms", at_most=True),
         ],
         series,
     )  # fmt: skip

@@ -11,9 +11,10 @@ from __future__ import annotations
 import time
 
 from benchmarks.figures import Series, Target
-from benchmarks.peers import ACKED, Bench, bench
+from benchmarks.peers import Field
+from benchmarks.place import Bench
 from benchmarks.plan import Plan
-from benchmarks.processes import ProcessTree, wait_until
+from benchmarks.processes import RunningCommand, wait_until
 from benchmarks.report import Report
 
 _WARM_UP_TASKS = 20
@@ -22,13 +23,13 @@ _WATCH_SECONDS = 5.0
 _FLAT_PERCENT = 2.0
 
 
-def measure(plan: Plan) -> Report:
+def measure(plan: Plan, field: Field) -> Report:
     """Rate of sending them, and the worker's memory before, with a tenth, and with all."""
     plan.say(f"scheduled: {plan.scheduled:,} tasks")
-    with bench(ACKED, plan.directory) as place:
+    with plan.bench(field.subject) as place:
         rate, before, tenth, whole = _hold(place, plan.scheduled)
     return Report(
-        f"{plan.scheduled:,} scheduled tasks held beside a running worker, acked on SQLite",
+        f"{plan.scheduled:,} scheduled tasks held beside a running worker, {field.subject.label}",
         ("", "sent/s", "worker RSS MiB before", "with a tenth", "with all"),
         [["bulk, due tomorrow", f"{rate:,.0f}", f"{before:.1f}", f"{tenth:.1f}", f"{whole:.1f}"]],
         [
@@ -60,7 +61,7 @@ def _hold(place: Bench, count: int) -> tuple[float, float, float, float]:
     return sent["per_second"], before, tenth, whole
 
 
-def _settled_rss(tree: ProcessTree) -> float:
+def _settled_rss(tree: RunningCommand) -> float:
     """MiB, after the worker has had time to look at what is new."""
     time.sleep(_WATCH_SECONDS)
     return tree.rss_bytes() / 2**20

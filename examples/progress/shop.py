@@ -28,9 +28,8 @@ app = Acked("shop")
 def pack(self: Task[..., Any], order: int, items: int) -> str:
     if order % 3 == 0 and self.request.retries == 0:
         raise self.retry(countdown=5)  # the warehouse does not answer at once
-    for item in self.track(range(items), message="Packing"):
+    for _ in self.track(range(items), message="Packing"):
         time.sleep(0.5)
-        del item
     return f"Parcel {order}"
 
 

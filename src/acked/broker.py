@@ -35,11 +35,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         shared: Other processes see the same tasks, so that workers can run.
         durable: `send` returns after the flush to disk.
         host_local: Every user of it is on this host.
+        ordered: Claims come in exact order, by priority and then age, whoever else claims and
+            whatever was put back. Without it they do as a rule.
     """
 
     shared: bool
     durable: bool
     host_local: bool
+    ordered: bool = True
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):

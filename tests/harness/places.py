@@ -6,36 +6,20 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.servers.postgres import PostgresServer
+from tests.servers.rabbitmq import RabbitServer
+from tests.servers.redis import RedisServer
 from tests.servers.server import Server
 
-
-def _redis(directory: Path) -> Server:
-    from tests.servers.redis import RedisServer
-
-    return RedisServer(directory)
-
-
-def _postgres(directory: Path) -> Server:
-    from tests.servers.postgres import PostgresServer
-
-    return PostgresServer(directory)
-
-
-def _rabbitmq(directory: Path) -> Server:
-    from tests.servers.rabbitmq import RabbitServer
-
-    return RabbitServer(directory)
-
-
 ENGINES: dict[str, Callable[[Path], Server]] = {
-    "redis": _redis,
-    "postgres": _postgres,
-    "rabbitmq": _rabbitmq,
+    "redis": RedisServer,
+    "postgres": PostgresServer,
+    "rabbitmq": RabbitServer,
 }
 SERVERS = tuple(ENGINES)
 BROKERS = ("sqlite", *SERVERS)
@@ -59,9 +43,16 @@ class Place:
     results: str | None = None
     server: Server | None = None
 
-    def at(self, port: int) -> Place:
-        """The same place, reached through another port."""
-        return replace(self, url=readdress(self.url, "127.0.0.1", port))
+    @property
+    def ports(self) -> list[int]:
+        """Of every server in use."""
+        urls = [self.url, *([self.results] if self.results else [])]
+        return [port for url in urls if (port := urlsplit(url).port) is not None]
+
+    def through(self, proxies: Mapping[int, int], host: str = "127.0.0.1") -> Place:
+        """The same place, each port of a server reached through another one, of *host*."""
+        results = self.results and readdress(self.results, host, proxies)
+        return replace(self, url=readdress(self.url, host, proxies), results=results)
 
     @property
     def running(self) -> Server:
@@ -70,17 +61,24 @@ class Place:
         return self.server
 
 
-def readdress(url: str, host: str, port: int) -> str:
-    """*url* with another host and port, the login as it was."""
+def readdress(url: str, host: str, ports: Mapping[int, int]) -> str:
+    """*url* with another host and port, the login as it was. A file is no address."""
     parts = urlsplit(url)
+    if parts.port is None:
+        return url
     login, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{login}{at}{host}:{port}"))
+    return urlunsplit(parts._replace(netloc=f"{login}{at}{host}:{ports[parts.port]}"))
 
 
 class Servers:
-    """The servers of a test session. Each is started when a test first needs it."""
+    """The servers of a test session. Each is started when a test first needs it.
 
-    def __init__(self) -> None:
+    Args:
+        prepare: Called with each before its first start.
+    """
+
+    def __init__(self, prepare: Callable[[Server], object] | None = None) -> None:
+        self._prepare = prepare
         self._servers: dict[str, Server] = {}
         # Not below pytest's own directory: servers that run as another user cannot enter it.
         self._directory = Path(tempfile.mkdtemp(prefix="acked-servers-"))
@@ -93,7 +91,10 @@ class Servers:
             # A session that is told to end stops its servers on the way out, as on Ctrl-C.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             server = ENGINES[kind](self._directory / kind)
-            self._servers[kind] = server.start()
+            if self._prepare is not None:
+                self._prepare(server)
+            self._servers[kind] = server
+            server.start()
         else:
             server.thaw()
             if not server.answers():
@@ -102,7 +103,9 @@ class Servers:
         return server
 
     def place(self, kind: str, directory: Path, *, ledger: str = LEDGER) -> Place:
-        """An empty place of *kind*; files go to *directory*."""
+        """An empty place of *kind*, or of *kind+ledger*; files go to *directory*."""
+        kind, _, other = kind.partition("+")
+        ledger = other or ledger
         if kind == "sqlite":
             return Place(kind, f"sqlite:///{directory}/shop.db")
         server = self.get(kind)
@@ -118,20 +121,17 @@ class Servers:
 
 
 def sever(place: Place) -> None:
-    """Close every connection of *place*'s clients, from the server's side."""
-    if place.kind == "redis":
-        import redis
-
-        with redis.Redis(port=place.running.port) as operator:
-            for kind in ("normal", "pubsub"):
-                operator.client_kill_filter(_type=kind, skipme=True)
-    elif place.kind == "postgres":
-        import psycopg
-
-        with psycopg.connect(place.url, autocommit=True) as operator:
+    """Close every connection of the clients of *place*, from the server's side."""
+    server = place.server
+    if isinstance(server, RedisServer):
+        for kind in ("normal", "pubsub"):
+            server.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    elif isinstance(server, PostgresServer):
+        with server.operator() as operator:
             operator.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
     else:
-        place.running.close_connections()
+        assert isinstance(server, RabbitServer)
+        server.close_connections()

@@ -29,17 +29,19 @@ class Producer:
         name: Begins the id of every task it sends.
         count: How many it sends.
         pause: Seconds between two of them.
+        countdown: Seconds each task is put off.
         prefix: The command that runs it in its own place, such as ``ip netns exec``.
     """
 
     def __init__(
         self, name: str, count: int, pause: float, *, environment: dict[str, str], log: Path,
-        prefix: tuple[str, ...] = (),
+        countdown: float = 0.0, prefix: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self._file = log.open("ab")
         self._log = log
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.harness.producer", name, str(count), str(pause)],
+            [*prefix, sys.executable, "-m", "tests.harness.producer", name, str(count), str(pause),
+             str(countdown)],
             env={**os.environ, **environment, "PYTHONPATH": search_path(environment)},
             stdout=self._file, stderr=self._file, cwd=ROOT,
         )  # fmt: skip
@@ -61,14 +63,14 @@ class Producer:
         self._file.close()
 
 
-def main(name: str, count: int, pause: float) -> None:
+def main(name: str, count: int, pause: float, countdown: float) -> None:
     from tests.harness import shop
 
     for number in range(count):
         task = f"{name}-{number}"
         began = time.monotonic()
         try:
-            shop.work.apply_async((0.001,), task_id=task)
+            shop.work.apply_async((0.001,), task_id=task, countdown=countdown)
         except BrokerError as error:
             took = time.monotonic() - began
             note("unsent", task=task, took=took, error=type(error).__name__, text=str(error))
@@ -95,4 +97,4 @@ def _send_again(shop: Any, task: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))

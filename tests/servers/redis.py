@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import hiredis
 
 from acked.brokers.redis.address import Node, parse
 from acked.brokers.redis.connection import Connection
-from tests.servers.server import Server, program
+from tests.servers.server import START_SECONDS, Server, free_port, program
+
+SLOTS = 16384
 
 _prefixes = itertools.count(1)
 
@@ -34,7 +38,7 @@ class RedisServer(Server):
         super().__init__(directory)
         self.options = {
             "appendonly": "yes", "appendfsync": "everysec", "save": "", "bind": "127.0.0.1",
-            "daemonize": "no", "enable-debug-command": "yes",
+            "daemonize": "no", "repl-diskless-sync-delay": "0",
             **{name.replace("_", "-"): value for name, value in options.items()},
         }  # fmt: skip
 
@@ -45,7 +49,7 @@ class RedisServer(Server):
     def answers(self) -> bool:
         try:
             return bool(self.ask("PING") == b"PONG")
-        except OSError:
+        except (OSError, hiredis.ReplyError):  # down, or still loading
             return False
 
     def ask(self, *command: str | float | bytes, timeout: float = 5.0) -> Any:
@@ -55,7 +59,8 @@ class RedisServer(Server):
         try:
             if password := self.options.get("requirepass"):
                 connection.call("AUTH", password, deadline=deadline)
-            reply = connection.call(*command, deadline=deadline)
+            words = [word if isinstance(word, bytes) else str(word) for word in command]
+            reply = connection.call(*words, deadline=deadline)
         finally:
             connection.close()
         if isinstance(reply, hiredis.ReplyError):
@@ -65,3 +70,122 @@ class RedisServer(Server):
     def fresh(self, **options: str) -> str:
         more = "".join(f"&{name}={value}" for name, value in options.items())
         return f"redis://127.0.0.1:{self.port}/0?prefix={prefix()}{more}"
+
+
+class Set:
+    """Several servers that are one to their clients."""
+
+    servers: list[Server]
+
+    def start(self) -> Self:
+        """Start them all, and make them know each other."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Kill them all."""
+        for server in self.servers:
+            server.thaw()
+            server.kill()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+
+class RedisCluster(Set):
+    """Three primaries that share the slots.
+
+    Args:
+        directory: Where their data is.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.nodes = [
+            RedisServer(
+                directory / f"node-{number}", cluster_enabled="yes", cluster_port=str(free_port())
+            )
+            for number in range(3)
+        ]
+        self.servers = list(self.nodes)
+
+    def start(self) -> Self:
+        for node in self.nodes:
+            node.start()
+        first, *others = self.nodes
+        for number, node in enumerate(self.nodes):
+            slots = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
+            node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
+        for node in others:
+            bus = first.options["cluster-port"]
+            node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
+        until(
+            lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes)
+        )
+        return self
+
+    def fresh(self) -> str:
+        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{nodes}?prefix={prefix()}"
+
+
+class Sentinel(RedisServer):
+    """Watches a primary called ``mymaster``.
+
+    Args:
+        directory: Where its configuration is.
+        primary: What it watches at first.
+    """
+
+    def __init__(self, directory: Path, primary: RedisServer) -> None:
+        super().__init__(directory)
+        self.options = {}
+        (directory / "sentinel.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor mymaster 127.0.0.1 {primary.port} 1\n"
+            "sentinel down-after-milliseconds mymaster 500\n"
+            "sentinel failover-timeout mymaster 2000\n"
+        )
+
+    def command(self) -> list[str]:
+        return [program("redis-server"), str(self.directory / "sentinel.conf"), "--sentinel"]
+
+
+class RedisSentinel(Set):
+    """A primary, a replica, and a Sentinel that promotes it when the primary is gone.
+
+    Args:
+        directory: Where their data is.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.primary = RedisServer(directory / "primary")
+        self.replica = RedisServer(
+            directory / "replica", replicaof=f"127.0.0.1 {self.primary.port}"
+        )
+        self.sentinel = Sentinel(directory / "sentinel", self.primary)
+        self.servers = [self.primary, self.replica, self.sentinel]
+
+    def start(self) -> Self:
+        for server in self.servers:
+            server.start()
+        until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
+        until(lambda: b"slaves=1" in self.sentinel.ask("INFO", "sentinel"))
+        return self
+
+    def fresh(self, **options: str) -> str:
+        more = "".join(f"&{name}={value}" for name, value in options.items())
+        where = f"127.0.0.1:{self.sentinel.port}/mymaster/0"
+        return f"redis+sentinel://{where}?prefix={prefix()}{more}"
+
+
+def until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Wait until *condition* holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)

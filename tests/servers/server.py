@@ -50,6 +50,8 @@ class Server:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.surroundings: dict[str, str] = {}
+        """Environment variables a test adds."""
 
     def command(self) -> list[str]:
         """The command that starts it in the foreground, on `port`."""
@@ -71,7 +73,8 @@ class Server:
         """Start it, on the data that is there, and wait until it answers."""
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), env={**os.environ, **self.environment()}, cwd=self.directory,
+                self.command(), env={**os.environ, **self.environment(), **self.surroundings},
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS

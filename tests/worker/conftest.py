@@ -22,9 +22,36 @@ from tests.harness.workers import Worker, until
 from tests.servers.proxy import Proxy
 
 on_every_broker = pytest.mark.parametrize("shop", BROKERS, indirect=True)
+on_every_host = pytest.mark.parametrize(
+    # A file is out of reach for another host.
+    "shop", ["redis", "postgres", "rabbitmq+redis", "rabbitmq+postgres"], indirect=True
+)  # fmt: skip
 on_every_server = pytest.mark.parametrize("shop", SERVERS, indirect=True)
 
 TARGET = "tests.harness.shop:app"
+
+
+class Detour:
+    """A way to every server of a place through proxies.
+
+    Args:
+        environment: What leads a worker or a producer there.
+    """
+
+    def __init__(self, environment: dict[str, str], proxies: list[Proxy]) -> None:
+        self.environment = environment
+        self._proxies = proxies
+
+    def set(self, **weather: Any) -> None:
+        for proxy in self._proxies:
+            proxy.set(**weather)
+
+    def heal(self) -> None:
+        self.set()
+
+    def reset_all(self) -> int:
+        """RST every connection; how many there were."""
+        return sum(proxy.reset_all() for proxy in self._proxies)
 
 
 class Shop:
@@ -62,6 +89,10 @@ class Shop:
         sys.modules.pop("tests.harness.shop", None)
         self.tasks = importlib.import_module("tests.harness.shop")
 
+    def end(self) -> None:
+        """End every worker, producer and detour; the fixture does so with the test."""
+        self._stack.close()
+
     @property
     def app(self) -> Any:
         return self.tasks.app
@@ -90,14 +121,14 @@ class Shop:
         return worker.ready(processes) if wait else worker
 
     def produce(
-        self, name: str, count: int, *, pause: float = 0.0,
+        self, name: str, count: int, *, pause: float = 0.0, countdown: float = 0.0,
         environment: dict[str, str] | None = None, prefix: tuple[str, ...] = (),
     ) -> Producer:  # fmt: skip
         """Start a process that sends *count* tasks; it is ended with the test."""
         return self._stack.enter_context(
             Producer(
                 name, count, pause, environment={**self.environment, **(environment or {})},
-                log=self.directory / f"producer-{name}.log", prefix=prefix,
+                log=self.directory / f"producer-{name}.log", countdown=countdown, prefix=prefix,
             )
         )  # fmt: skip
 
@@ -109,9 +140,13 @@ class Shop:
         known = set(sent)
         return sent, [task for task in unsure if task not in known]
 
-    def proxy(self) -> Proxy:
-        """A way to this shop's server that can be spoiled."""
-        return self._stack.enter_context(Proxy(self.place.running.port))
+    def detour(self, host: str = "127.0.0.1") -> Detour:
+        """A way to this shop's servers that can be spoiled."""
+        proxies = {
+            port: self._stack.enter_context(Proxy(port, address=host)) for port in self.place.ports
+        }
+        place = self.place.through({port: proxies[port].port for port in proxies}, host)
+        return Detour(address(place), list(proxies.values()))
 
     def waiting(self) -> int:
         """How many tasks wait for a worker."""

@@ -10,7 +10,6 @@ import itertools
 import os
 import random
 import time
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from acked.errors import BrokerError
 from tests.harness.checker import Verdict
 from tests.harness.places import sever
 from tests.harness.workers import Worker, until
-from tests.worker.conftest import Shop, on_every_server
+from tests.worker.conftest import Shop, address, on_every_server
 from tests.worker.forms import LEASE, LONG, report, sizes
 
 pytestmark = pytest.mark.chaos
@@ -27,9 +26,9 @@ CALL = 5.0 + 1.0
 """Seconds a call may take at most: its timeout, and what a busy machine adds."""
 
 
-def judge(shop: Shop, name: str, **rules: Any) -> Verdict:
+def judge(shop: Shop, name: str, *more: str) -> Verdict:
     sent, unsure = shop.produced()
-    verdict = shop.check(sent, unsure=unsure, **rules)
+    verdict = shop.check([*sent, *more], unsure=unsure)
     calls = [x["took"] for x in shop.history() if x["event"] in {"sent", "unsent"}]
     report(
         f"{name}, {shop.place.kind}", f"{verdict}; {len(sent)} sent, {len(unsure)} failed, "
@@ -91,9 +90,8 @@ class Footprint:
 @pytest.mark.timeout(300 if LONG else 120)
 def test_a_storm_of_resets_silences_no_worker(shop: Shop) -> None:
     """T14: 200 resets in 60 s, by the network and by the server, in bursts of three and alone."""
-    proxy = shop.proxy()
-    through = {"SHOP_URL": shop.place.at(proxy.port).url}
-    workers = [shop.work(processes=1, environment=through) for _ in range(2)]
+    detour = shop.detour()
+    workers = [shop.work(processes=1, environment=detour.environment) for _ in range(2)]
     warm = [shop.tasks.work.delay(0.05).id for _ in range(20)]
     shop.finish(*warm)
     footprint = Footprint(*workers)
@@ -104,14 +102,14 @@ def test_a_storm_of_resets_silences_no_worker(shop: Shop) -> None:
         sever(shop.place)
         time.sleep(0.6)
         for _ in range(3):
-            proxy.reset_all()
+            detour.reset_all()
             resets += 1
             time.sleep(0.2)
         resets += 1
         assert producer.process.poll() is None or round_ > 0
     producer.wait(120)
     shop.drain(within=2 * LEASE + 10)
-    verdict = judge(shop, f"{resets} resets")
+    verdict = judge(shop, f"{resets} resets", *warm)
     starts = [x["at"] for x in shop.history("start")]
     silent = max(b - a for a, b in itertools.pairwise(starts))
     print(f"longest silence of all workers {silent:.2f} s")
@@ -142,17 +140,17 @@ SPOILED = {
 @pytest.mark.timeout(400 if LONG else 120)
 def test_a_half_broken_network_loses_and_doubles_nothing(shop: Shop) -> None:
     """T15: each kind of bad weather in turn."""
-    proxy = shop.proxy()
-    through = {"SHOP_URL": shop.place.at(proxy.port).url}
-    workers = [shop.work(processes=1, environment=through) for _ in range(2)]
+    detour = shop.detour()
+    workers = [shop.work(processes=1, environment=detour.environment) for _ in range(2)]
     spells = [*SPOILED.values()]
     producers = [
-        shop.produce(name, sizes(600, 4_000), pause=0.02, environment=through) for name in "ab"
+        shop.produce(name, sizes(600, 4_000), pause=0.02, environment=detour.environment)
+        for name in "ab"
     ]
     for weather in spells:
-        proxy.set(**weather)
+        detour.set(**weather)
         time.sleep(sizes(3, 20))
-        proxy.heal()
+        detour.heal()
         time.sleep(0.5)
     for each in producers:
         each.wait(300)
@@ -169,8 +167,8 @@ def test_a_send_to_a_broker_that_is_away_raises_in_time_and_stores_nothing_by_ha
 ) -> None:
     """Down, and in a black hole; what raised is there as a whole later, or not at all."""
     server = shop.place.running
-    proxy = shop.proxy()
-    shop.environment["SHOP_URL"] = shop.place.at(proxy.port).url
+    detour = shop.detour()
+    shop.environment |= detour.environment
     shop.open()
     first = shop.tasks.noop.delay(0).id
     outcomes: dict[str, list[str]] = {"down": [], "black hole": []}
@@ -191,12 +189,12 @@ def test_a_send_to_a_broker_that_is_away_raises_in_time_and_stores_nothing_by_ha
     server.start()
     until(lambda: sent(shop, "between"), what="a send that returns again")
     for number in range(sizes(2, 100)):
-        proxy.set(black_hole=True)
+        detour.set(black_hole=True)
         send("black hole", number)
-        proxy.heal()
-        proxy.reset_all()
+        detour.heal()
+        detour.reset_all()
     last = until(lambda: sent(shop, "after"), what="a send that returns again")
-    shop.environment["SHOP_URL"] = shop.place.url
+    shop.environment |= address(shop.place)
     shop.open()
     shop.work()
     shop.finish(first, last)

@@ -1,19 +1,26 @@
-"""T27: the wall clock of the host is set while tasks run and wait."""
+"""T27: the wall clock of a host is set while tasks run and wait: of the workers', of a producer's,
+of the broker's."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from acked.delivery import State
+from tests.harness.places import Servers
 from tests.harness.workers import ROOT, until
-from tests.worker.conftest import Shop
+from tests.servers.clock import HostClock
+from tests.worker.conftest import Shop, on_every_broker, on_every_server
 from tests.worker.forms import sizes
 
 pytestmark = pytest.mark.chaos
 HOUR = 3600.0
+JUMPS = [HOUR, -HOUR, 10 * 365 * 24 * HOUR]
+JUMP_IDS = ["an hour on", "an hour back", "ten years on"]
 
 
 class Wall:
@@ -28,6 +35,8 @@ class Wall:
             "SHOP_LEASE": "1", "SHOP_HEARTBEAT": "0.2",
         }  # fmt: skip
         shop.open()
+        self.true = {"ACKED_TEST_PATH": ""}
+        """The environment of a worker whose clock is right."""
 
     def jump(self, seconds: float) -> None:
         # In one step: a reader must not find the file empty.
@@ -41,7 +50,8 @@ def wall(shop: Shop, tmp_path: Path) -> Wall:
     return Wall(shop, tmp_path / "clock")
 
 
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR, 10 * 365 * 24 * HOUR])
+@pytest.mark.parametrize("seconds", JUMPS, ids=JUMP_IDS)
+@on_every_broker
 def test_a_jump_of_the_clock_redelivers_nothing_that_runs(
     shop: Shop, wall: Wall, seconds: float
 ) -> None:
@@ -49,10 +59,14 @@ def test_a_jump_of_the_clock_redelivers_nothing_that_runs(
     results = shop.tasks.work.delay_many([(4.0,)] * sizes(40, 200))
     until(lambda: len(shop.history("start")) >= 40, what="40 running")
     wall.jump(seconds)
-    shop.finish(*(r.id for r in results), within=90)
-    verdict = shop.check([r.id for r in results])
+    ran_once(shop, [r.id for r in results])
+
+
+def ran_once(shop: Shop, ids: list[str]) -> None:
+    shop.finish(*ids, within=90)
+    verdict = shop.check(ids)
     assert verdict.violations == []
-    assert verdict.starts == len(results)
+    assert verdict.starts == len(ids)
 
 
 def test_what_is_due_fires_within_a_second_of_the_clock(shop: Shop, wall: Wall) -> None:
@@ -88,3 +102,79 @@ def test_a_clock_set_forward_does_not_delete_results(shop: Shop, wall: Wall) -> 
     time.sleep(1.5)
     shop.finish(shop.tasks.noop.delay(6).id)
     assert done.get(timeout=1) == 5
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR], ids=JUMP_IDS[:2])
+@on_every_server
+def test_a_countdown_is_the_brokers_whatever_the_clock_of_its_sender(
+    shop: Shop, wall: Wall, ahead: float
+) -> None:
+    wall.jump(ahead)
+    shop.work(environment=wall.true)
+    shop.produce("wrong", 20, countdown=1.5).wait(20)
+    sent, _ = shop.produced()
+    assert len(sent) == 20
+    shop.finish(*sent)
+    first = shop.history("start")[0]["at"]
+    said = shop.history("sent")[0]
+    assert 1.4 <= first - (said["at"] - said["took"]) <= 1.5 + 1.5
+
+
+@pytest.fixture(params=["redis", "postgres"])
+def moved(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Shop, HostClock]]:
+    """A shop on a server of its own, and the clock of that server's host."""
+    clocks: list[HostClock] = []
+    servers = Servers(lambda server: clocks.append(HostClock(server)))
+    with ExitStack() as stack:
+        stack.callback(servers.stop)
+        shop = Shop(tmp_path, stack, servers.place(request.param, tmp_path))
+        shop.environment |= {"SHOP_LEASE": "1", "SHOP_HEARTBEAT": "0.2"}
+        shop.open()
+        stack.callback(lambda: shop.app.close())
+        yield shop, clocks[0]
+
+
+@pytest.mark.parametrize("seconds", JUMPS, ids=JUMP_IDS)
+def test_a_jump_of_the_servers_clock_redelivers_nothing_that_runs(
+    moved: tuple[Shop, HostClock], seconds: float
+) -> None:
+    shop, clock = moved
+    for _ in range(2):
+        shop.work("--threads", "10", processes=1)
+    results = shop.tasks.work.delay_many([(4.0,)] * sizes(20, 200))
+    until(lambda: len(shop.history("start")) >= 20, what="20 running")
+    clock.jump_to(seconds)
+    ran_once(shop, [r.id for r in results])
+
+
+def test_what_is_due_by_the_servers_clock_fires_within_a_second(
+    moved: tuple[Shop, HostClock],
+) -> None:
+    shop, clock = moved
+    shop.work()
+    results = [shop.tasks.work.apply_async((0.0,), countdown=HOUR) for _ in range(sizes(100, 1000))]
+    time.sleep(0.5)
+    assert shop.history("start") == []
+    jumped = time.monotonic()
+    clock.jump_to(HOUR)
+    ran_once(shop, [r.id for r in results])
+    assert shop.history("start")[0]["at"] - jumped <= 1.5
+
+
+def test_a_servers_clock_set_back_makes_nothing_early_and_nothing_stuck(
+    moved: tuple[Shop, HostClock],
+) -> None:
+    shop, clock = moved
+    worker = shop.work(processes=1)
+    soon = shop.tasks.work.apply_async((0.0,), countdown=2)
+    clock.jump_to(-HOUR)
+    assert shop.tasks.noop.delay(1).get(timeout=10) == 1
+    running = shop.tasks.work.delay(3.0)
+    shop.started(running.id)
+    victim = shop.history("start")[-1]["pid"]
+    worker.kill_process(victim)
+    shop.started(running.id, 2)
+    assert shop.record(soon.id).state is State.SCHEDULED, "it is due by the clock, an hour from now"
+    clock.jump_to(0)
+    shop.finish(soon.id, running.id)
+    assert shop.check([soon.id, running.id]).violations == []

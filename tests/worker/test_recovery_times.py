@@ -6,7 +6,7 @@ import pytest
 
 from tests.harness import history
 from tests.harness.workers import until
-from tests.worker.conftest import Shop, on_every_broker, on_every_server
+from tests.worker.conftest import Shop, on_every_broker, on_every_host
 from tests.worker.forms import report, sizes
 
 pytestmark = pytest.mark.chaos
@@ -69,7 +69,7 @@ def test_the_task_of_a_killed_worker_runs_again_within_a_second(shop: Shop) -> N
     restarts(shop, "killed worker", waits, bound=BOUND)
 
 
-@on_every_server
+@on_every_host
 @pytest.mark.timeout(900 if sizes(0, 1) else 120)
 def test_the_task_of_a_vanished_host_runs_again_within_its_lease_and_a_heartbeat(
     shop: Shop,
@@ -80,19 +80,17 @@ def test_the_task_of_a_vanished_host_runs_again_within_its_lease_and_a_heartbeat
     elsewhere.mkdir()
     waits = []
     for _ in range(sizes(1, 10)):
-        proxy = shop.proxy()
+        detour = shop.detour()
         vanishing = shop.work(
             processes=1,
-            environment={
-                "SHOP_URL": shop.place.at(proxy.port).url, "ACKED_RUNTIME_DIR": str(elsewhere),
-            },
+            environment={**detour.environment, "ACKED_RUNTIME_DIR": str(elsewhere)},
         )  # fmt: skip
         result = shop.tasks.work.delay(60.0)
         shop.started(result.id)
         rescuer = shop.work(processes=1)
         (victim,) = vanishing.processes
         history.note("cut", victim=victim)
-        proxy.set(black_hole=True)
+        detour.set(black_hole=True)
         cut = shop.history("cut")[-1]["at"]
         waits.append(starts_again(shop, result.id, 2) - cut)
         vanishing.kill_tree()

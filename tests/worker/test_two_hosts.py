@@ -6,19 +6,14 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.harness import history
-from tests.harness.places import SERVERS, Servers, readdress
 from tests.harness.workers import Worker
 from tests.servers.networks import Host, Network
-from tests.servers.proxy import Proxy
-from tests.worker.conftest import Shop
+from tests.worker.conftest import Shop, on_every_host
 from tests.worker.forms import report, sizes
 
 pytestmark = pytest.mark.chaos
@@ -41,20 +36,10 @@ class Site:
 class Hosts:
     """A shop whose workers are on hosts of their own."""
 
-    def __init__(self, shop: Shop, network: Network, stack: ExitStack) -> None:
+    def __init__(self, shop: Shop, network: Network) -> None:
         self.shop = shop
         self._network = network
-        self._stack = stack
-        place = shop.place
-        self._environment = {"SHOP_URL": self._from_afar(place.url)}
-        if place.results is not None:
-            self._environment["SHOP_RESULTS"] = self._from_afar(place.results)
-
-    def _from_afar(self, url: str) -> str:
-        """What hosts of the network know the server as."""
-        relay = Proxy(urlsplit(url).port or 0, address=self._network.address)
-        self._stack.enter_context(relay)
-        return readdress(url, self._network.address, relay.port)
+        self._environment = shop.detour(network.address).environment
 
     def work(self, number: int) -> Site:
         host = self._network.hosts[number]
@@ -68,18 +53,18 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(request: pytest.FixtureRequest, tmp_path: Path, servers: Servers) -> Iterator[Hosts]:
-    with ExitStack() as stack:
-        network = stack.enter_context(Network(2))
-        # The records must be within reach of both hosts, so no file keeps them.
-        shop = Shop(tmp_path, stack, servers.place(request.param, tmp_path, ledger="redis"))
-        shop.environment |= {"SHOP_LEASE": str(LEASE), "SHOP_HEARTBEAT": str(HEARTBEAT)}
-        shop.open()
-        stack.callback(lambda: shop.app.close())
-        yield Hosts(shop, network, stack)
+def hosts(shop: Shop) -> Iterator[Hosts]:
+    shop.environment |= {"SHOP_LEASE": str(LEASE), "SHOP_HEARTBEAT": str(HEARTBEAT)}
+    shop.open()
+    with Network(2) as network:
+        yield Hosts(shop, network)
+        # Before their network goes: cut off, they would take their time.
+        for host in network.hosts:
+            host.heal()
+        shop.end()
 
 
-@pytest.mark.parametrize("hosts", SERVERS, indirect=True)
+@on_every_host
 @pytest.mark.timeout(1800 if sizes(0, 1) else 180)
 def test_hosts_cut_off_from_each_other_and_from_the_broker_break_no_rule(hosts: Hosts) -> None:
     """One host for longer than its lease, then the other for less, then both; healed each time."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness import history
 from tests.harness.workers import Worker, until
-from tests.worker.conftest import Shop, on_every_broker
+from tests.worker.conftest import Shop
 from tests.worker.forms import LONG, report
 
 pytestmark = pytest.mark.chaos
@@ -33,7 +33,9 @@ def freeze(worker: Worker) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", ["coroutines", *(["processes"] if LONG else [])])
-@on_every_broker
+@pytest.mark.parametrize(
+    "shop", ["sqlite", "redis", "postgres", "rabbitmq+redis", "rabbitmq+postgres"], indirect=True
+)
 def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     shop: Shop, kind: str
 ) -> None:
@@ -43,9 +45,8 @@ def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     elsewhere = shop.directory / "elsewhere"
     elsewhere.mkdir()
     environment = {"ACKED_RUNTIME_DIR": str(elsewhere)}
-    if shop.place.server is not None:
-        proxy = shop.proxy()
-        environment["SHOP_URL"] = shop.place.at(proxy.port).url
+    detour = shop.detour()
+    environment |= detour.environment
     count = 50
     processes, task = (1, shop.tasks.work_async) if kind == "coroutines" else (50, shop.tasks.work)
     vanishing = shop.work(processes=processes, environment=environment)
@@ -56,8 +57,8 @@ def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     for pid in victims:
         history.note("cut", victim=pid)
     if shop.place.server is not None:
-        proxy.set(black_hole=True)
-        heal = proxy.heal
+        detour.set(black_hole=True)
+        heal = detour.heal
     else:
         heal = freeze(vanishing)
     restarted(shop, victims, count)

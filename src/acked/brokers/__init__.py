@@ -115,7 +115,7 @@ def _open_rabbitmq(url: str, results: str | None, clock: Clock | None, timeout: 
     store = open_broker(results, clock=clock, timeout=timeout)
     if not isinstance(store, Ledger):
         raise ConfigurationError(f"results={store.url} cannot keep the records of RabbitMQ.")
-    return RabbitMQBroker(url, store, clock=clock, timeout=timeout)
+    return RabbitMQBroker(url, store, timeout=timeout)
 
 
 def _driver_missing(error: ModuleNotFoundError, server: str, extra: str) -> ConfigurationError:

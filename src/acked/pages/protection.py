@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from acked.errors import ConfigurationError
 
 
-def policy(frame_ancestors: str) -> str:
+def content_policy(frame_ancestors: str) -> str:
     """The Content-Security-Policy of a page that *frame_ancestors* may put into a frame.
 
     Raises:
@@ -38,10 +38,10 @@ class SafeHeaders:
     forms with ``Origin: null``, and `is_same_origin` has nothing to go by on plain http.
     """
 
-    def __init__(self, app: ASGIApp, *, frame_ancestors: str) -> None:
+    def __init__(self, app: ASGIApp, *, policy: str) -> None:
         self._app = app
         self._headers = {
-            "content-security-policy": policy(frame_ancestors),
+            "content-security-policy": policy,
             "x-content-type-options": "nosniff",
             "referrer-policy": "same-origin",
             "cross-origin-opener-policy": "same-origin",

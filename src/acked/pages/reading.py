@@ -26,8 +26,8 @@ COUNTS_EVERY = 2.0
 COUNTS_SHARE = 0.05
 """Share of one core that counting may take: a queue of millions is counted less often."""
 
-ResultWords = Callable[[AsyncResult[Any]], str | None]
-"""Something the developer says about a task that succeeded."""
+ResultWords = Callable[[AsyncResult[Any]], object]
+"""Something the developer says about a task that succeeded; None says nothing."""
 
 
 class Reader:
@@ -108,7 +108,8 @@ class Reader:
         if words is None:
             return None
         try:
-            return words(AsyncResult(record.id, self._app, record.task))
+            said = words(AsyncResult(record.id, self._app, record.task))
+            return None if said is None else str(said)
         except Exception:
             # The developer's function: the task is done, whatever is wrong with it.
             logger.exception("cannot say anything about the result of task %s", record.id)

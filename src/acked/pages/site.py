@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from acked.app import Acked
 from acked.errors import AckedError, ConfigurationError
 from acked.pages.grants import DAY, Action, Grant, Secrets
-from acked.pages.protection import SafeHeaders, is_same_origin
+from acked.pages.protection import SafeHeaders, content_policy, is_same_origin
 from acked.pages.reading import Reader, ResultWords
 from acked.pages.rendering import Page, asset
 from acked.pages.state import TaskState, Told, event, state_of
@@ -121,7 +121,7 @@ class TaskPages:
                 Route("/acked-task.js", asset("acked-task.js"), methods=["GET"]),
                 Route("/acked-task.css", asset("acked-task.css"), methods=["GET"]),
             ],
-            middleware=[Middleware(SafeHeaders, frame_ancestors=frame_ancestors)],
+            middleware=[Middleware(SafeHeaders, policy=content_policy(frame_ancestors))],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -273,7 +273,8 @@ class TaskPages:
         tokens = await self._tokens(request)
         if isinstance(tokens, Response):
             return tokens
-        page = frozenset(tokens)
+        grants = [await self._granted(request, token) for token in tokens]
+        page = frozenset(grant.task_id for grant in grants if grant is not None)
         if (
             self._streams.total() >= self._limits.streams
             or self._streams[page] >= self._limits.streams_per_page
@@ -282,7 +283,6 @@ class TaskPages:
                 "Too many streams are open: poll.\n", 503, {"retry-after": "30"},
                 media_type="text/plain",
             )  # fmt: skip
-        grants = [await self._granted(request, token) for token in tokens]
         return _Counted(
             EventStream(
                 self._news(request, tokens, grants),
@@ -309,7 +309,7 @@ class TaskPages:
                     if state is not None and state != last[index]:
                         last[index], news = state, True
                         yield event(index, now, state)
-                if all(state is not None and state.settled for state in last):
+                if watch.closing or all(state and state.settled for state in last):
                     return
                 if not news:
                     yield BEAT

@@ -26,11 +26,14 @@ from acked.redaction import redact_text
 TEXT_LIMIT = 300
 """Characters shown of any text that comes from a task."""
 
-RECOVERING = 8.0
-"""Seconds for which a run that follows a lost one says so, unless it reports something sooner."""
+RECOVERING = 5.0
+"""Seconds for which a run that follows a lost one says so."""
 
 TELLING = 2.0
 """Seconds a task must have run before its pace says when it will be done."""
+
+TELLABLE = 30 * 86_400.0
+"""Seconds beyond which nobody believes a time that is left."""
 
 _NOTHING: Mapping[str, str] = {}
 
@@ -198,7 +201,7 @@ def _waiting(record: Record, known: Known, now: float, words: Words) -> TaskView
         )  # fmt: skip
     return TaskView(
         phase=Phase.WAITING, headline=words.waiting, can_cancel=True,
-        detail=words.in_line.format(count=known.in_line) if known.in_line else "",
+        detail=words.in_line.format(count=known.in_line) if (known.in_line or 0) > 1 else "",
     )  # fmt: skip
 
 
@@ -206,23 +209,24 @@ def _running(record: Record, known: Known, now: float, words: Words) -> TaskView
     began = record.claimed or now
     progress = record.progress if record.progress and record.progress.at >= began else None
     last = known.attempts[-1] if known.attempts else None
-    if (
-        last is not None
-        and _was_interrupted(last)
-        and progress is None
-        and now - began < RECOVERING
-    ):
-        return TaskView(
-            phase=Phase.INTERRUPTED, headline=words.interrupted, detail=words.interrupted_detail,
-            can_cancel=not record.revoke,
-        )  # fmt: skip
     # What the run before had reached stays on the page until this one says something.
     shown = progress or record.progress
     fraction = _fraction(shown)
+    recovers = (
+        last is not None
+        and _was_interrupted(last)
+        and now - began < RECOVERING
+        and not record.revoke
+    )
+    if recovers:
+        phase, headline, detail = Phase.INTERRUPTED, words.interrupted, words.interrupted_detail
+    else:
+        phase, headline = Phase.WORKING, words.stopping if record.revoke else words.working
+        detail = _told(shown.message) if shown else ""
     return TaskView(
-        phase=Phase.WORKING,
-        headline=words.stopping if record.revoke else words.working,
-        detail=_told(shown.message) if shown else "",
+        phase=phase,
+        headline=headline,
+        detail=detail,
         fraction=fraction,
         amount=_amount(shown, words) if fraction is not None else "",
         attempt=_attempt(record, known, words),
@@ -273,7 +277,7 @@ def _attempt(record: Record, known: Known, words: Words) -> str:
 
 
 def _fraction(progress: Progress | None) -> float | None:
-    if progress is None or not progress.total > 0:
+    if progress is None or not (math.isfinite(progress.done) and 0 < progress.total < math.inf):
         return None
     fraction = progress.done / progress.total
     return min(1.0, max(0.0, fraction)) if math.isfinite(fraction) else None
@@ -287,6 +291,8 @@ def _amount(progress: Progress | None, words: Words) -> str:
 
 def _number(value: float) -> str:
     """``3``, ``2.5``, ``12 000``: with a thin space, which no language takes for a point."""
+    if abs(value) >= 1e12:
+        return f"{value:.3g}"
     rounded = round(value, 1)
     text = f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.1f}"
     return text.replace(",", "\u202f")
@@ -306,7 +312,8 @@ def _left(
     ran = progress.at - began
     if ran < TELLING:
         return None
-    return Countdown(words.time_left, progress.at + ran * (1.0 - fraction) / fraction)
+    left = ran * (1.0 - fraction) / fraction
+    return Countdown(words.time_left, progress.at + left) if left < TELLABLE else None
 
 
 def safe_link(link: str | None) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
@@ -20,18 +21,31 @@ logger = logging.getLogger("acked.pages")
 BUSY_SHARE = 0.25
 """Share of the time that reading may take; beyond that the loop looks less often."""
 
-AWAY_FIRST, AWAY_LAST = 1.0, 15.0
+AWAY_FIRST, AWAY_LAST = 1.0, 5.0
 """Seconds between two tries while the broker does not answer."""
 
 ReadAll = Callable[[Mapping[str, Known | None]], Awaitable[dict[str, Known]]]
 
 
+def server_stops() -> bool:
+    """Whether the server has been told to stop.
+
+    It would wait for open streams, ten minutes long: uvicorn has no other way to say it than the
+    handler of its signals, which is looked at here and left alone. Of other servers nothing is
+    known; they have a time limit of their own.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True
+
+
 class Watch:
-    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news."""
+    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news, and
+    `closing` when the server stops."""
 
     def __init__(self, ids: frozenset[str], latest: Mapping[str, Known]) -> None:
         self.ids = ids
         self.changed = asyncio.Event()
+        self.closing = False
         self._latest = latest
 
     def known(self, task_id: str) -> Known | None:
@@ -88,7 +102,7 @@ class Watcher:
 
     async def _look(self) -> None:
         away = due = 0.0
-        while True:
+        while not server_stops():
             self._more.clear()
             began = time.monotonic()
             wanted = {task_id for watch in self._watches for task_id in watch.ids}
@@ -109,6 +123,9 @@ class Watcher:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(due - now):
                     await self._more.wait()
+        for watch in self._watches:
+            watch.closing = True
+            watch.changed.set()
 
     async def _look_at(self, wanted: set[str]) -> None:
         found = await self._read_all({task_id: self._latest.get(task_id) for task_id in wanted})

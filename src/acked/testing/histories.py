@@ -139,7 +139,9 @@ class BrokerStateMachine(RuleBasedStateMachine):
         ]
         claim = self.broker.claim(consumer, queues, limit, settlements=asked)
         assert claim.refused == self.model.settle(asked)
-        self.model.claim(consumer, queues, limit, claim.deliveries)
+        self.model.claim(
+            consumer, queues, limit, claim.deliveries, ordered=self.broker.capabilities.ordered
+        )
         if heard:
             self.deliveries += claim.deliveries
         else:

@@ -73,9 +73,16 @@ class Model:
             self.records[task_id] = change.due(record)
 
     def claim(
-        self, consumer: str, queues: Sequence[str], limit: int, deliveries: Sequence[Delivery]
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        deliveries: Sequence[Delivery],
+        *,
+        ordered: bool,
     ) -> None:
-        """Check *deliveries* against what waits, and hand them out."""
+        """Check *deliveries* against what waits, and their order if it is *ordered*; hand them
+        out."""
         ready = {queue: self.ready(queue) for queue in queues}
         left = limit
         expected: list[tuple[str, int]] = []
@@ -84,7 +91,8 @@ class Model:
             left -= len(priorities)
             expected += [(queue, priority) for priority in priorities]
         claimed = [self.records[delivery.id] for delivery in deliveries]
-        assert [(record.queue, record.priority) for record in claimed] == expected
+        order = [(record.queue, record.priority) for record in claimed]
+        assert order == expected if ordered else len(order) == len(expected)
         for delivery, waiting in zip(deliveries, claimed, strict=True):
             assert waiting in ready[waiting.queue], f"{waiting} was not ready"
             self.notice_due(waiting.id)

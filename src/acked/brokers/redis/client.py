@@ -74,18 +74,17 @@ class Client:
             BrokerUnavailable: No answer in time; whether it ran nobody knows.
             BrokerError: The server refused.
         """
-        commands: list[Command] = [("EVALSHA", script.sha, 1, self.base, args, *stored)]
-        patience = self.timeout
+        commands: list[Command] = [("EVALSHA", script.sha, "1", self.base, args, *stored)]
         if confirmed and self.address.wait_replicas:
             milliseconds = int(self.timeout * WAIT_SHARE * 1000)
-            commands.append(("WAIT", self.address.wait_replicas, milliseconds))
-        deadline = time.monotonic() + patience
+            commands.append(("WAIT", str(self.address.wait_replicas), str(milliseconds)))
+        deadline = time.monotonic() + self.timeout
         replies = self.exchange(commands, deadline, script)
         if len(replies) > 1 and (count := replies[1]) < self.address.wait_replicas:
             raise too_few(count, self.address, self.timeout * WAIT_SHARE)
         return replies[0]
 
-    def ask(self, *command: str | float | bytes) -> Any:
+    def ask(self, *command: str | bytes) -> Any:
         """The answer to one command that changes nothing.
 
         Raises:
@@ -128,7 +127,7 @@ class Client:
                 if str(refusal).startswith("NOSCRIPT") and script is not None and left:
                     commands = [("EVAL", script.text, *commands[0][2:]), *commands[1:]]
                     continue
-            raise meaning(refusal, self.address) from None
+            raise meaning(refusal, self.address) from refusal
         raise AssertionError("the last try returns or raises")
 
     def take(self, deadline: float) -> Connection:

@@ -20,9 +20,10 @@ import hiredis
 
 from acked.brokers.redis.address import Address, Node
 
-Command = tuple[str | float | bytes, ...]
+Command = tuple[str | bytes, ...]
 
-# Its annotation says a tuple of one; it takes any.
+# Its annotation says a tuple of one; it takes any. Not numbers: it turns them into text with a call
+# in which a signal's handler may run, and when that one raises, it crashes.
 _packed = cast("Callable[[Command], bytes]", hiredis.pack_command)
 
 MISSING = object()
@@ -63,7 +64,7 @@ class Connection:
             user = (address.user,) if address.user else ()
             commands.append(("AUTH", *user, address.password))
         if address.database:
-            commands.append(("SELECT", address.database))
+            commands.append(("SELECT", str(address.database)))
         commands.append(("CLIENT", "SETNAME", "acked"))
         for command, reply in zip(commands, self.exchange(commands, deadline), strict=True):
             if isinstance(reply, hiredis.ReplyError) and command[0] != "CLIENT":
@@ -73,7 +74,7 @@ class Connection:
         """The socket's descriptor."""
         return self._socket.fileno()
 
-    def call(self, *command: str | float | bytes, deadline: float) -> Any:
+    def call(self, *command: str | bytes, deadline: float) -> Any:
         """The answer to one command; an error is returned, not raised."""
         return self.exchange([command], deadline)[0]
 
@@ -110,6 +111,11 @@ class Connection:
         """Hang up."""
         with contextlib.suppress(OSError):
             self._socket.close()
+
+    def __del__(self) -> None:
+        # A broker may be dropped without `close`.
+        with contextlib.suppress(AttributeError):
+            self.close()
 
     def _next(self) -> Any:
         try:

@@ -27,14 +27,14 @@ class TaskLedger(Store):
         if not task_ids and not settlements:
             return Admission([], {}, [], [], [])
         rows, stored = settlement_rows(settlements)
-        about, (bodies,) = self._run(
+        about, held = self._run(
             scripts.ADMIT, rows, consumer, queues, token_base(), storable_ids(task_ids),
             stored=stored, confirmed=bool(rows),
         )  # fmt: skip
-        now, refused, taken, early, paused, unknown = about
+        _, refused, count, early, paused, unknown = about
         pairs = iter(early)
         return Admission(
-            claimed(taken, bodies, consumer, now),
+            claimed(count, *held),
             {task_id: float(due) for task_id, due in zip(pairs, pairs, strict=True)},
             paused,
             unknown,

@@ -47,13 +47,13 @@ class TaskQueue(Store):
         settlements: Sequence[Settlement] = (),
     ) -> Claim:
         rows, stored = settlement_rows(settlements)
-        about, (bodies,) = self._run(
+        about, taken = self._run(
             scripts.TURN, rows, consumer, queues, max(limit, 0), token_base(),
             stored=stored, confirmed=bool(rows),
         )  # fmt: skip
-        now, refused, taken = about
+        _, refused, count = about
         return Claim(
-            claimed(taken, bodies, consumer, now),
+            claimed(count, *taken),
             [settlements[number - 1] for number in refused],
         )
 

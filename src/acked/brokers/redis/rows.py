@@ -18,10 +18,12 @@ unpack = msgspec.msgpack.Decoder().decode
 _failure_decoder = msgspec.json.Decoder(Failure)
 _progress_decoder = msgspec.json.Decoder(Progress)
 
-CLAIMED_ROW = 10
 SEIZED_ROW = 13
 RECORD_FIELDS = 22
 ENTRY_FIELDS = 10
+SHORT = 256
+"""Bytes of a result that is kept in the record itself."""
+
 FIRST_STORED = 2
 """Place in ARGV of the first thing that is stored as it is."""
 
@@ -59,12 +61,12 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
         return len(stored) - 1 + FIRST_STORED
 
     for each in settlements:
-        result: int | bool = False
+        result: int | str | bool = False
         failure: int | bool = False
         body: int | bool = False
         queue, priority = "", 0
         if each.result is not None:
-            result = place(each.result)
+            result = _short(each.result) or place(each.result)
         if each.failure is not None:
             failure = place(msgspec.json.encode(each.failure))
         if each.body is not None:
@@ -81,19 +83,23 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
 
 
 def claimed(
-    rows: Sequence[Any], bodies: Sequence[bytes], consumer: str, now: float
+    count: int, held: bytes, bodies: Sequence[bytes], tags: Sequence[bytes]
 ) -> list[Delivery]:
     """The deliveries of a claim."""
-    columns = [iter(rows)] * CLAIMED_ROW
+    if not count:
+        return []
+    columns = [iter(_stream(held, count * RECORD_FIELDS))] * RECORD_FIELDS
     return [
         Delivery(
             id=task_id, body=body, token=token, attempt=attempt, retries=retries, losses=losses,
-            suspected=suspected, runs=runs, queue=queue, sent=float(sent), tag=tag,
-            consumer=consumer, claimed=now,
+            suspected=suspected, runs=runs, queue=queue, sent=float(sent), tag=int(tag),
+            consumer=consumer, claimed=float(since),
         )
         for (
-            task_id, token, attempt, retries, losses, suspected, runs, queue, sent, tag,
-        ), body in zip(zip(*columns, strict=True), bodies, strict=True)
+            task_id, _task, queue, _priority, sent, _state, _due, attempt, retries, losses,
+            suspected, runs, token, consumer, since, _finished, _reason, _revoke, _entries,
+            _started, _result, _failed,
+        ), body, tag in zip(zip(*columns, strict=True), bodies, tags, strict=True)
     ]  # fmt: skip
 
 
@@ -134,8 +140,10 @@ def _record(
 ) -> Record:  # fmt: skip
     (
         task_id, task, queue, priority, sent, state, due, attempt, retries, losses, suspected, runs,
-        token, consumer, since, finished, reason, revoke, _entries, _started, _result, _failed,
+        token, consumer, since, finished, reason, revoke, _entries, _started, short, _failed,
     ) = fields  # fmt: skip
+    if isinstance(short, str):
+        result = short.encode()
     return Record(
         id=task_id, body=body, task=task, queue=queue, priority=priority, sent=float(sent),
         state=State(state), due=float(due), attempt=attempt, retries=retries, losses=losses,
@@ -173,8 +181,18 @@ def _attempt(fields: list[Any]) -> Attempt:
 def _stream(blob: bytes, count: int = RECORD_FIELDS) -> list[Any]:
     """What ``cmsgpack.pack`` made of several values: one after the other, with nothing around.
     So the header of an array is put before them."""
-    fields: list[Any] = unpack(b"\xdc" + count.to_bytes(2, "big") + blob)
+    fields: list[Any] = unpack(b"\xdd" + count.to_bytes(4, "big") + blob)
     return fields
+
+
+def _short(result: bytes) -> str | None:
+    """*result* as text, if it is short and text at all."""
+    if len(result) > SHORT:
+        return None
+    try:
+        return result.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _time(value: float | bool | None) -> float | None:

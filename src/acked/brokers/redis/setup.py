@@ -182,9 +182,9 @@ def _settings(client: Client, *names: str) -> dict[str, str]:
         try:
             reply: list[Any] = client.ask("CONFIG", "GET", name)
         except (BrokerError, ConfigurationError) as error:
-            if isinstance(error.__context__, hiredis.ReplyError) or "CONFIG" in str(error):
-                continue
-            raise
+            if not isinstance(error.__cause__, hiredis.ReplyError):
+                raise
+            continue
         if len(reply) == 2:
             settings[name] = reply[1].decode(errors="replace")
     return settings

@@ -141,7 +141,7 @@ class Waiting:
         connection = client.take(end + client.timeout)
         answered = False
         try:
-            connection.send([("BLPOP", *keys, max(round(seconds, 3), 0.001))], end + client.timeout)
+            connection.send([("BLPOP", *keys, f"{max(seconds, 0.001):.3f}")], end + client.timeout)
             # The server ends a BLPOP late. Where that is soon enough, its answer is awaited, and
             # the connection can be kept.
             ready = _ready([connection, bell], seconds)

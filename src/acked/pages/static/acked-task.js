@@ -10,6 +10,7 @@
 
 const HERE = new URL(".", import.meta.url).href;
 const SVG = "http://www.w3.org/2000/svg";
+const SVG_TAGS = new Set(["svg", "g", "circle", "path"]);
 const LOOK = 2_000, LOOK_HIDDEN = 15_000, SILENT = 25_000, FIRST_WORD = 6_000, STREAM_AGAIN = 60_000;
 const ENDED = new Set(["done", "failed", "cancelled", "expired"]);
 
@@ -131,8 +132,13 @@ class Feed {
 
 function sleep(milliseconds, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    signal.addEventListener("abort", end);
   });
 }
 
@@ -180,7 +186,7 @@ class AckedTask extends HTMLElement {
     const { view } = state;
     const before = this.#state?.view;
     if (before && JSON.stringify(this.#state) === JSON.stringify(state)) {
-      this.#parts.offline.hidden = true;
+      write(this.#parts.offline, "");
       return;
     }
     this.#state = state;
@@ -195,8 +201,7 @@ class AckedTask extends HTMLElement {
   }
 
   offline() {
-    this.#parts.offline.hidden = !this.#state;
-    this.#parts.offline.textContent = this.#state?.offline ?? "";
+    write(this.#parts.offline, this.#state?.offline);
   }
 
   #draw(state, before) {
@@ -232,7 +237,7 @@ class AckedTask extends HTMLElement {
       write(parts[name], state[name]);
       parts[name].disabled = false;
     }
-    parts.offline.hidden = true;
+    write(parts.offline, "");
     if (this.hasAttribute("page")) {
       const words = { label: state.label, headline: view.headline };
       document.title = this.getAttribute("page").replace(/\{(label|headline)\}/g, (_, name) => words[name]);
@@ -300,20 +305,14 @@ function inWords(seconds) {
 // The same elements, with the same classes, as in templates/task.html.
 function build(root, isPage) {
   const make = (tag, attributes, ...children) => {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  };
-  const drawn = (tag, attributes, ...children) => {
-    const element = document.createElementNS(SVG, tag);
+    const element = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
   };
   const text = (name, attributes = {}) => make("p", { class: name, dir: "auto", hidden: "", ...attributes });
-  const circle = (name) => drawn("circle", { class: name, cx: 32, cy: 32, r: 28, pathLength: 100 });
-  const sign = (name, d) => drawn("path", { class: `sign ${name}`, d, pathLength: 1 });
+  const circle = (name) => make("circle", { class: name, cx: 32, cy: 32, r: 28, pathLength: 100 });
+  const sign = (name, d) => make("path", { class: `sign ${name}`, d, pathLength: 1 });
   const arc = circle("arc");
   const parts = {
     arc,
@@ -333,8 +332,8 @@ function build(root, isPage) {
     alert: make("p", { class: "unseen", role: "alert" }),
   };
   parts.ring = make("div", { class: "ring" },
-    drawn("svg", { viewBox: "0 0 64 64", "aria-hidden": "true" },
-      circle("track"), circle("disc"), drawn("g", { class: "turn" }, arc),
+    make("svg", { viewBox: "0 0 64 64", "aria-hidden": "true" },
+      circle("track"), circle("disc"), make("g", { class: "turn" }, arc),
       sign("check", "M20 33 L28.5 41.5 L45 24.5"), sign("cross", "M23.5 23.5 L40.5 40.5 M40.5 23.5 L23.5 40.5"),
       sign("clock", "M32 19 V32.5 L40.5 38"), sign("dash", "M21 32 H43"),
       sign("again", "M42.5 36.5 A11.5 11.5 0 1 1 40.5 24.2 M41.5 16.5 V24.8 H33.2"),

@@ -2,7 +2,8 @@
 --
 -- args[3]  settlements, flat
 -- args[4]  consumer, args[5] queues, args[6] base of the tokens, args[7] ids, each once
--- Returns  {now, refused numbers, rows of the deliveries, early (id, due), paused, unknown}, bodies.
+-- Returns  {now, refused numbers, number of deliveries, early (id, due), paused, unknown}, their
+--          records, bodies and tags.
 --
 -- Keys: those of settle.lua and claim.lua, and id (hash).
 
@@ -30,5 +31,5 @@ for i, r in ipairs(records(tags)) do
     end
   end
 end
-local rows, bodies = hand_out(taken, args[4], args[6])
-return {pack({now, refused, rows, early, paused, unknown}), bodies}
+local count, held, bodies, its_tags = hand_out(taken, args[4], args[6])
+return {pack({now, refused, count, early, paused, unknown}), held, bodies, its_tags}

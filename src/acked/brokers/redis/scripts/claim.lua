@@ -16,7 +16,7 @@ local function claim(consumer, queues, limit, base)
         if asked == 0 then break end
         local popped = call('ZPOPMIN', P .. lane, asked)
         for i = 1, #popped, 2 do tags[#tags + 1] = popped[i] end
-        if #popped < asked * 2 then
+        if #popped < asked * 2 and lane ~= ready_key(0, queue) then
           call('ZREM', P .. 'lanes:' .. queue, string.match(lane, '^ready:(-?%d+):'))
         end
       end

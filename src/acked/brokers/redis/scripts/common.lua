@@ -18,8 +18,9 @@
 --   progress                 hash    T -> the latest report, JSON
 --   saved                    hash    T -> checkpoint, JSON
 --   attempt                  hash    T:n -> the n-th entry of the history, MessagePack
---   block                    hash    T / 1024 -> how many records of those 1024 tags there are
---   lanes:<queue>            zset    priority -> priority, of the lanes below that may hold tasks
+--   gone                     hash    T / 1024 -> how many of those 1024 tags were deleted
+--   lanes:<queue>            zset    priority -> priority, of the lanes below that may hold tasks;
+--                                    priority 0 always may, and is not in it
 --   ready:<priority>:<queue> zset    T -> due, of what is QUEUED
 --   scheduled                set     queues that may have a key of the next kind
 --   later:<queue>            zset    T -> due, of what is SCHEDULED
@@ -56,7 +57,8 @@ local ID, TASK, QUEUE, PRIORITY, SENT, STATE, DUE, ATTEMPT, RETRIES, LOSSES, SUS
 -- ENTRIES   how many entries of its history are in `attempt`
 -- STARTED   of a SUCCESS: when its last attempt began. That attempt has no entry of its own, as
 --           the record says all there is to say of it
--- RESULT, FAILED   whether there is one in `result`, `failure`
+-- RESULT    the result itself if it is short; true if it is in `result`
+-- FAILED    whether there is one in `failure`
 local FIELDS = 22
 
 local AT_ONCE = 2000 -- arguments of one command; unpack is limited by Lua's stack
@@ -82,66 +84,70 @@ local function values(key, fields)
   return all
 end
 
--- What is to be written, collected so that one command writes it for a whole batch.
-local writes = {} -- command -> key -> its arguments
-local moved = {}  -- <state>:<queue> -> by how much its count changes
-local blocks = {} -- likewise, of `block`
-local bells = {}  -- queue -> for how many tasks to wake somebody
+-- What is to be written, collected so that one command writes it for a whole batch: key -> the
+-- arguments of the command, and their number in `n`.
+local hset, hdel, zadd, zrem, sadd, srem = {}, {}, {}, {}, {}, {}
+local moved = {} -- queue -> state -> by how much its count changes
+local gone = {}  -- likewise, of `gone`
+local bells = {} -- queue -> for how many tasks to wake somebody
 
-local function write(command, key, a, b)
-  local keys = writes[command]
-  if not keys then keys = {} writes[command] = keys end
+local function one(keys, key, a)
   local list = keys[key]
-  if not list then list = {} keys[key] = list end
-  local n = #list
-  list[n + 1] = a
-  if b ~= nil then list[n + 2] = b end
+  if not list then list = {n = 0} keys[key] = list end
+  local n = list.n + 1
+  list[n], list.n = a, n
 end
 
-local function move(state, queue, by)
-  local field = state .. ':' .. queue
-  moved[field] = (moved[field] or 0) + by
+local function two(keys, key, a, b)
+  local list = keys[key]
+  if not list then list = {n = 0} keys[key] = list end
+  local n = list.n
+  list[n + 1], list[n + 2], list.n = a, b, n + 2
 end
 
-local function flush_counts(key, changes)
-  for field, by in pairs(changes) do
-    if by ~= 0 and call('HINCRBY', P .. key, field, by) <= 0 then call('HDEL', P .. key, field) end
+local function move(from, to, queue, new_queue)
+  local counts = moved[queue]
+  if not counts then counts = {} moved[queue] = counts end
+  if from then counts[from] = (counts[from] or 0) - 1 end
+  if new_queue and new_queue ~= queue then
+    counts = moved[new_queue]
+    if not counts then counts = {} moved[new_queue] = counts end
   end
+  if to then counts[to] = (counts[to] or 0) + 1 end
 end
 
--- Removals first: what leaves one place and comes back to it must be there in the end.
-local REMOVALS, ADDITIONS = {'HDEL', 'ZREM', 'SREM'}, {'HSET', 'ZADD', 'SADD'}
-
-local function flush_writes(commands)
-  for _, command in ipairs(commands) do
-    local keys = writes[command]
-    if keys then
-      for key, list in pairs(keys) do
-        for i = 1, #list, AT_ONCE do
-          call(command, P .. key, unpack(list, i, min(i + AT_ONCE - 1, #list)))
-        end
-      end
+local function flush_each(command, keys)
+  for key, list in pairs(keys) do
+    for i = 1, list.n, AT_ONCE do
+      call(command, P .. key, unpack(list, i, min(i + AT_ONCE - 1, list.n)))
     end
   end
 end
 
 local function flush()
-  flush_writes(REMOVALS)
-  flush_writes(ADDITIONS)
-  flush_counts('count', moved)
-  flush_counts('block', blocks)
-  for queue, tasks in pairs(bells) do
-    local key = P .. 'wake:' .. queue
-    local room = min(tasks, TOKENS - call('LLEN', key))
-    if room == 1 then
-      call('RPUSH', key, '1')
-    elseif room > 1 then
-      local tokens = {}
-      for i = 1, room do tokens[i] = '1' end
-      call('RPUSH', key, unpack(tokens))
+  -- Removals first: what leaves one place and comes back to it must be there in the end.
+  flush_each('HDEL', hdel)
+  flush_each('ZREM', zrem)
+  flush_each('SREM', srem)
+  flush_each('HSET', hset)
+  flush_each('ZADD', zadd)
+  flush_each('SADD', sadd)
+  for queue, counts in pairs(moved) do
+    for state, by in pairs(counts) do
+      local field = state .. ':' .. queue
+      if by ~= 0 and call('HINCRBY', P .. 'count', field, by) <= 0 then
+        call('HDEL', P .. 'count', field)
+      end
     end
   end
-  writes, moved, blocks, bells = {}, {}, {}, {}
+  for block, count in pairs(gone) do call('HINCRBY', P .. 'gone', block, count) end
+  for queue, tasks in pairs(bells) do
+    local key, tokens = P .. 'wake:' .. queue, {}
+    for i = 1, min(tasks, TOKENS) do tokens[i] = '1' end
+    if call('RPUSH', key, unpack(tokens)) > TOKENS then call('LTRIM', key, 0, TOKENS / 2) end
+  end
+  hset, hdel, zadd, zrem, sadd, srem = {}, {}, {}, {}, {}, {}
+  moved, gone, bells = {}, {}, {}
 end
 
 -- Writes may begin though memory is at its limit; see above.
@@ -157,53 +163,77 @@ local function records(tags)
   return all
 end
 
-local function store(tag, r) write('HSET', 'state', tag, pack(unpack(r, 1, FIELDS))) end
+local function store(tag, r) two(hset, 'state', tag, pack(unpack(r, 1, FIELDS))) end
 
 local function ring(queue, tasks) bells[queue] = (bells[queue] or 0) + tasks end
 
+-- Keys that are needed again and again, by what makes them.
+local ready_keys, held_keys = {}, {}
+
+local function ready_key(priority, queue)
+  local of_queue = ready_keys[queue]
+  if not of_queue then of_queue = {} ready_keys[queue] = of_queue end
+  local key = of_queue[priority]
+  if not key then
+    key = 'ready:' .. priority .. ':' .. queue
+    of_queue[priority] = key
+  end
+  return key
+end
+
+local function held_key(consumer)
+  local key = held_keys[consumer]
+  if not key then
+    key = 'held:' .. worker_of(consumer)
+    held_keys[consumer] = key
+  end
+  return key
+end
+
 -- It waits from now on, ready or for its time.
 local function line_up(tag, r)
-  local queue = r[QUEUE]
+  local queue, priority = r[QUEUE], r[PRIORITY]
   if r[STATE] == 'QUEUED' then
-    write('ZADD', 'ready:' .. r[PRIORITY] .. ':' .. queue, r[DUE], tag)
-    writes.ZADD['lanes:' .. queue] = writes.ZADD['lanes:' .. queue] or {}
-    local lanes = writes.ZADD['lanes:' .. queue]
-    if lanes[#lanes] ~= r[PRIORITY] then
-      lanes[#lanes + 1] = r[PRIORITY]
-      lanes[#lanes + 1] = r[PRIORITY]
-    end
+    two(zadd, ready_key(priority, queue), r[DUE], tag)
+    if priority ~= 0 then two(zadd, 'lanes:' .. queue, priority, priority) end
     ring(queue, 1)
   else
-    write('ZADD', 'later:' .. queue, r[DUE], tag)
-    writes.SADD = writes.SADD or {}
-    writes.SADD.scheduled = writes.SADD.scheduled or {}
-    local queues = writes.SADD.scheduled
-    if queues[#queues] ~= queue then queues[#queues + 1] = queue end
+    local key = 'later:' .. queue
     -- Somebody must learn that this one is due before what was due next.
-    local first = call('ZRANGE', P .. 'later:' .. queue, 0, 0, 'WITHSCORES')
-    if not first[2] or tonumber(first[2]) > r[DUE] then bells[queue] = max(bells[queue] or 0, 1) end
+    local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
+    if not first[2] or tonumber(first[2]) > r[DUE] then bells[queue] = bells[queue] or 1 end
+    two(zadd, key, r[DUE], tag)
+    one(sadd, 'scheduled', queue)
   end
 end
 
 -- It waits no longer.
 local function step_out(tag, r)
   if r[STATE] == 'QUEUED' then
-    write('ZREM', 'ready:' .. r[PRIORITY] .. ':' .. r[QUEUE], tag)
+    one(zrem, ready_key(r[PRIORITY], r[QUEUE]), tag)
   else
-    write('ZREM', 'later:' .. r[QUEUE], tag)
+    one(zrem, 'later:' .. r[QUEUE], tag)
   end
 end
 
 -- Its holder holds it no longer.
 local function let_go(tag, r)
-  write('HDEL', 'held:' .. worker_of(r[CONSUMER]), tag)
-  if r[REVOKE] == 2 then write('SREM', 'kill', tag) end
+  one(hdel, held_key(r[CONSUMER]), tag)
+  if r[REVOKE] == 2 then one(srem, 'kill', tag) end
 end
 
 -- The lanes of *queue*, highest priority first.
 local function lanes(queue)
-  local all = call('ZREVRANGE', P .. 'lanes:' .. queue, 0, -1)
-  for i = 1, #all do all[i] = 'ready:' .. all[i] .. ':' .. queue end
+  local all, n, passed = {}, 0, false
+  for _, priority in ipairs(call('ZREVRANGE', P .. 'lanes:' .. queue, 0, -1)) do
+    if not passed and tonumber(priority) < 0 then
+      n, passed = n + 1, true
+      all[n] = ready_key(0, queue)
+    end
+    n = n + 1
+    all[n] = 'ready:' .. priority .. ':' .. queue
+  end
+  if not passed then all[n + 1] = ready_key(0, queue) end
   return all
 end
 
@@ -225,13 +255,12 @@ local function promote(queue, limit)
   if #due == 0 then return 0 end
   for i, r in ipairs(records(due)) do
     local tag = due[i]
-    write('ZREM', 'later:' .. queue, tag)
+    one(zrem, 'later:' .. queue, tag)
     if r then
       r[STATE] = 'QUEUED'
       line_up(tag, r)
       store(tag, r)
-      move('SCHEDULED', queue, -1)
-      move('QUEUED', queue, 1)
+      move('SCHEDULED', 'QUEUED', queue)
     end
   end
   flush()
@@ -241,37 +270,31 @@ end
 -- A worker that takes tasks before its first beat has a lease all the same.
 local function expect_beats(consumer)
   local worker = worker_of(consumer)
-  write('SADD', 'holders', worker)
+  one(sadd, 'holders', worker)
   call('ZADD', P .. 'lease', 'NX', steady + LEASE, worker)
 end
 
--- Hand *tags*, which have left their line, to *consumer*: the rows of the deliveries, flat, and the
+-- Hand *tags*, which have left their line, to *consumer*: the records, one after the other, and the
 -- bodies. A token is *base* plus the tag.
 local function hand_out(tags, consumer, base)
-  local rows, bodies, found = {}, {}, {}
-  if #tags == 0 then return rows, bodies end
-  local n, held = 0, 'held:' .. worker_of(consumer)
+  local n, found, blobs, held = 0, {}, {}, held_key(consumer)
+  if #tags == 0 then return 0, '', {}, found end
   for i, r in ipairs(records(tags)) do
     if r then
       local tag = tags[i]
-      move(r[STATE], r[QUEUE], -1)
-      move('RUNNING', r[QUEUE], 1)
+      move(r[STATE], 'RUNNING', r[QUEUE])
       r[STATE], r[ATTEMPT], r[TOKEN] = 'RUNNING', r[ATTEMPT] + 1, base + tag
       r[CONSUMER], r[CLAIMED], r[REASON] = consumer, now, ''
-      store(tag, r)
-      write('HSET', held, tag, consumer)
-      found[#found + 1] = tag
-      rows[n + 1], rows[n + 2], rows[n + 3], rows[n + 4], rows[n + 5] =
-        r[ID], r[TOKEN], r[ATTEMPT], r[RETRIES], r[LOSSES]
-      rows[n + 6], rows[n + 7], rows[n + 8], rows[n + 9], rows[n + 10] =
-        r[SUSPECTED], r[RUNS], r[QUEUE], r[SENT], tonumber(tag)
-      n = n + 10
+      n = n + 1
+      found[n], blobs[n] = tag, pack(unpack(r, 1, FIELDS))
+      two(hset, 'state', tag, blobs[n])
+      two(hset, held, tag, consumer)
     end
   end
-  bodies = values('body', found)
+  local bodies = values('body', found)
   expect_beats(consumer)
   flush()
-  return rows, bodies
+  return n, table.concat(blobs), bodies, found
 end
 
 -- Delete the records of *tags*, read already and not running.
@@ -281,18 +304,18 @@ local function delete(tags, found)
     if r then
       local tag = tags[i]
       count = count + 1
-      if r[FINISHED] then write('ZREM', 'done:' .. r[STATE], tag) else step_out(tag, r) end
-      write('HDEL', 'id', r[ID])
-      write('HDEL', 'state', tag)
-      write('HDEL', 'body', tag)
-      write('HDEL', 'progress', tag)
-      write('HDEL', 'saved', tag)
-      if r[RESULT] then write('HDEL', 'result', tag) end
-      if r[FAILED] then write('HDEL', 'failure', tag) end
-      for n = 1, r[ENTRIES] do write('HDEL', 'attempt', tag .. ':' .. n) end
-      move(r[STATE], r[QUEUE], -1)
+      if r[FINISHED] then one(zrem, 'done:' .. r[STATE], tag) else step_out(tag, r) end
+      one(hdel, 'id', r[ID])
+      one(hdel, 'state', tag)
+      one(hdel, 'body', tag)
+      one(hdel, 'progress', tag)
+      one(hdel, 'saved', tag)
+      if r[RESULT] == true then one(hdel, 'result', tag) end
+      if r[FAILED] then one(hdel, 'failure', tag) end
+      for n = 1, r[ENTRIES] do one(hdel, 'attempt', tag .. ':' .. n) end
+      move(r[STATE], nil, r[QUEUE])
       local block = floor(tag / 1024)
-      blocks[block] = (blocks[block] or 0) - 1
+      gone[block] = (gone[block] or 0) + 1
     end
   end
   flush()

@@ -15,12 +15,11 @@ for i, r in ipairs(records(tags)) do
   if r and (r[STATE] == 'FAILURE' or r[STATE] == 'REVOKED') then
     local tag = tags[i]
     count = count + 1
-    write('ZREM', 'done:' .. r[STATE], tag)
-    write('HDEL', 'progress', tag)
-    if r[RESULT] then write('HDEL', 'result', tag) end
-    if r[FAILED] then write('HDEL', 'failure', tag) end
-    move(r[STATE], r[QUEUE], -1)
-    move('QUEUED', r[QUEUE], 1)
+    one(zrem, 'done:' .. r[STATE], tag)
+    one(hdel, 'progress', tag)
+    if r[RESULT] == true then one(hdel, 'result', tag) end
+    if r[FAILED] then one(hdel, 'failure', tag) end
+    move(r[STATE], 'QUEUED', r[QUEUE])
     r[STATE], r[DUE], r[RETRIES], r[LOSSES], r[SUSPECTED] = 'QUEUED', now, 0, 0, 0
     r[FINISHED], r[RESULT], r[FAILED], r[REASON], r[REVOKE] = false, false, false, 'requeued', 0
     line_up(tag, r)

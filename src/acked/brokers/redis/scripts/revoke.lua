@@ -16,13 +16,12 @@ for i, r in ipairs(records(tags)) do
     count = count + 1
     if r[STATE] == 'RUNNING' then
       r[REVOKE] = max(r[REVOKE], wish)
-      if r[REVOKE] == 2 then write('SADD', 'kill', tag) end
+      if r[REVOKE] == 2 then one(sadd, 'kill', tag) end
     else
       step_out(tag, r)
-      move(r[STATE], r[QUEUE], -1)
-      move('REVOKED', r[QUEUE], 1)
+      move(r[STATE], 'REVOKED', r[QUEUE])
       r[STATE], r[FINISHED], r[REASON], r[REVOKE] = 'REVOKED', now, 'revoked', max(r[REVOKE], 1)
-      write('ZADD', 'done:REVOKED', now, tag)
+      two(zadd, 'done:REVOKED', now, tag)
     end
     store(tag, r)
   end

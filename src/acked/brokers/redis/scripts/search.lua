@@ -9,7 +9,7 @@
 -- Returns  {now, where to go on: as *before*, or 0 at the end, or for given tags how many were
 --          looked at}, then as read.lua.
 --
--- Keys: tag (string), block, state, body, result, failure, progress (hashes).
+-- Keys: tag (string), gone, state, body, result, failure, progress (hashes).
 
 local given, before, to_see, to_find = args[3], args[4], args[5], args[6]
 local queue, task, part = args[8], args[9], args[10]
@@ -42,12 +42,14 @@ if given then
 else
   local number = (before > 0 and before or (call('GET', P .. 'tag') or 0) + 1) - 1
   while number > 0 and to_see > 0 and #found < to_find do
-    -- One block at a time; those without any record are passed over, many at once.
+    -- One block at a time; those of which all is deleted are passed over, many at once.
     local block = floor(number / 1024)
     local names = {}
     for i = 0, min(block, 999) do names[i + 1] = block - i end
-    local counts, skipped = values('block', names), 0
-    while skipped < #names and not counts[skipped + 1] do skipped = skipped + 1 end
+    local counts, skipped = values('gone', names), 0
+    while skipped < #names and tonumber(counts[skipped + 1] or 0) >= (block == skipped and 1023 or 1024) do
+      skipped = skipped + 1
+    end
     if skipped > 0 then
       number = (block - skipped + 1) * 1024 - 1
       to_see = to_see - 100

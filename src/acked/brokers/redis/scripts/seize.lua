@@ -71,10 +71,10 @@ local fresh = n
 for i, r in ipairs(records(tags)) do
   if r then
     local tag, before, token = tags[i], r[CONSUMER], r[TOKEN]
-    write('HDEL', 'held:' .. worker_of(before), tag)
+    one(hdel, held_key(before), tag)
     r[TOKEN], r[CONSUMER] = base + tag, by
     store(tag, r)
-    write('HSET', 'held:' .. worker_of(by), tag, by)
+    two(hset, held_key(by), tag, by)
     found[#found + 1] = tag
     for k, value in ipairs({
       r[ID], r[TOKEN], r[ATTEMPT], r[RETRIES], r[LOSSES], r[SUSPECTED], r[RUNS], r[QUEUE], r[SENT],

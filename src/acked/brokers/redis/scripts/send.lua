@@ -3,7 +3,7 @@
 -- args[3]  flat rows: id, task, queue, priority, eta, sent; the n-th body is ARGV[n + 1].
 -- Returns  now.
 --
--- Keys: id, state, body, block, count (hashes); tag (string); lanes:*, ready:*, later:* (zsets);
+-- Keys: id, state, body, count (hashes); tag (string); lanes:*, ready:*, later:* (zsets);
 -- scheduled (set); wake:* (lists).
 
 local rows = args[3]
@@ -30,13 +30,11 @@ if #new > 0 then
       later and 'SCHEDULED' or 'QUEUED', later and eta or now,
       0, 0, 0, 0, 0, 0, '', false, false, '', 0, 0, false, false, false,
     }
-    write('HSET', 'id', r[ID], tag)
-    write('HSET', 'body', tag, ARGV[i + 1])
+    two(hset, 'id', r[ID], tag)
+    two(hset, 'body', tag, ARGV[i + 1])
     store(tag, r)
     line_up(tag, r)
-    move(r[STATE], queue, 1)
-    local block = floor(number / 1024)
-    blocks[block] = (blocks[block] or 0) + 1
+    move(nil, r[STATE], queue)
   end
   flush()
 end

@@ -34,7 +34,7 @@ local function settle(rows)
       local body = rows[at + 15]
       local state = ENDS_AS[event]
       let_go(tag, r)
-      move('RUNNING', r[QUEUE], -1)
+      local queue = r[QUEUE]
 
       if started then
         r[RUNS] = r[RUNS] + 1
@@ -42,7 +42,7 @@ local function settle(rows)
           r[STARTED] = started
         else
           r[ENTRIES] = r[ENTRIES] + 1
-          write('HSET', 'attempt', tag .. ':' .. r[ENTRIES], pack(
+          two(hset, 'attempt', tag .. ':' .. r[ENTRIES], pack(
             r[ATTEMPT], event, started, ended, consumer or r[CONSUMER], reason,
             failure and ARGV[failure] or false, not_before, counts, loss))
         end
@@ -60,31 +60,30 @@ local function settle(rows)
       elseif suspect then
         r[SUSPECTED] = r[SUSPECTED] + 1
       end
-      if result then
-        write('HSET', 'result', tag, ARGV[result])
-        r[RESULT] = true
-      elseif r[RESULT] then
-        write('HDEL', 'result', tag)
-        r[RESULT] = false
+      if r[RESULT] == true then one(hdel, 'result', tag) end
+      if type(result) == 'number' then
+        two(hset, 'result', tag, ARGV[result])
+        result = true
       end
+      r[RESULT] = result
       if event == 'succeed' then
-        if r[FAILED] then write('HDEL', 'failure', tag) end
+        if r[FAILED] then one(hdel, 'failure', tag) end
         r[FAILED] = false
       elseif failure then
-        write('HSET', 'failure', tag, ARGV[failure])
+        two(hset, 'failure', tag, ARGV[failure])
         r[FAILED] = true
       end
       if body then
-        write('HSET', 'body', tag, ARGV[body])
+        two(hset, 'body', tag, ARGV[body])
         r[QUEUE], r[PRIORITY] = rows[at + 16], rows[at + 17]
       end
 
-      move(state, r[QUEUE], 1)
+      move('RUNNING', state, queue, r[QUEUE])
       if state == 'QUEUED' or state == 'SCHEDULED' then
         line_up(tag, r)
       else
         r[FINISHED] = ended
-        write('ZADD', 'done:' .. state, ended, tag)
+        two(zadd, 'done:' .. state, ended, tag)
       end
       store(tag, r)
     end

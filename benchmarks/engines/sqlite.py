@@ -1,15 +1,11 @@
 """SQLite's own limit, reached by nothing but SQL: what a queue on it could do at the most.
 
 WAL with synchronous=FULL, as acked has it. A *row* is as long as acked's own.
-
-`python -m benchmarks.engine DATABASE START` is one draining process, see `drain`.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +14,10 @@ from typing import Self
 
 import apsw
 
-BATCH = 100
+from benchmarks.engines import BATCH
 
 _BUSY_MS = 10_000
-_DRAIN_SECONDS = 120.0
+_SCHEME = "sqlite:///"
 _CLAIM = """
     UPDATE task SET state = 1, token = ?1
     WHERE id IN (SELECT id FROM task WHERE state = 0 ORDER BY id LIMIT ?2)
@@ -38,15 +34,19 @@ def _connect(path: Path) -> apsw.Connection:
     return connection
 
 
-class SerialCommits:
+def _beside(url: str) -> Path:
+    return Path(url.removeprefix(_SCHEME)).with_name("engine.db")
+
+
+class SerialWrites:
     """One row a commit into a bare table, no index: the least that durable enqueuing can cost."""
 
-    def __init__(self, path: Path, row_bytes: int) -> None:
-        self._connection = _connect(path)
+    def __init__(self, row_bytes: int) -> None:
+        self._connection = _connect(_beside(os.environ["BENCH_BROKER_URL"]))
         self._connection.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
         self._body = b"x" * row_bytes
 
-    def commit(self) -> None:
+    def write(self) -> None:
         """Insert one row; on disk when it returns."""
         self._connection.execute("INSERT INTO row (body) VALUES (?)", (self._body,))
 
@@ -60,9 +60,10 @@ class SerialCommits:
         self._connection.close()
 
 
-def average_row_bytes(path: Path) -> int:
-    """Payload of a row of the largest table in *path*, indexes not counted."""
-    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+def row_bytes(url: str) -> int:
+    """Payload of a row of the largest table in the file, indexes not counted."""
+    path = url.removeprefix(_SCHEME)
+    with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         cells = connection.execute(
             "SELECT sum(payload), sum(ncell) FROM dbstat"
             " WHERE name IN (SELECT name FROM sqlite_schema WHERE type = 'table')"
@@ -75,9 +76,9 @@ def average_row_bytes(path: Path) -> int:
     return int(payload / count)
 
 
-def seed(path: Path, *, count: int, row_bytes: int) -> None:
+def seed(url: str, *, count: int, row_bytes: int) -> None:
     """A table of *count* tasks to drain."""
-    with closing(_connect(path)) as connection:
+    with closing(_connect(_beside(url))) as connection:
         connection.execute(
             "CREATE TABLE task (id INTEGER PRIMARY KEY, state INTEGER NOT NULL DEFAULT 0,"
             " token INTEGER, body BLOB NOT NULL, result BLOB);"
@@ -89,13 +90,13 @@ def seed(path: Path, *, count: int, row_bytes: int) -> None:
             )
 
 
-def drain(path: Path, *, start_at_ns: int) -> dict[str, int]:
+def drain(url: str, *, start_at_ns: int) -> dict[str, int]:
     """Finish a batch and claim the next in one transaction, until nothing is left.
 
     Args:
         start_at_ns: Begin at this moment of `time.monotonic_ns`, so that processes start together.
     """
-    with closing(_connect(path)) as connection:
+    with closing(_connect(_beside(url))) as connection:
         time.sleep(max(0.0, (start_at_ns - time.monotonic_ns()) / 1e9))
         began = time.monotonic_ns()
         done = token = 0
@@ -112,28 +113,3 @@ def drain(path: Path, *, start_at_ns: int) -> dict[str, int]:
             connection.execute("COMMIT")
             if not held:
                 return {"done": done, "began": began, "ended": time.monotonic_ns()}
-
-
-def drain_rate(directory: Path, *, count: int, row_bytes: int, processes: int) -> float:
-    """Tasks a second that *processes* processes drain together."""
-    path = directory / f"engine-{processes}.db"
-    seed(path, count=count, row_bytes=row_bytes)
-    start = time.monotonic_ns() + 1_000_000_000
-    command = [sys.executable, "-m", "benchmarks.engine", str(path), str(start)]
-    crew = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
-    try:
-        said: list[dict[str, int]] = [
-            json.loads(member.communicate(timeout=_DRAIN_SECONDS)[0]) for member in crew
-        ]
-    finally:
-        for member in crew:
-            member.kill()
-            member.wait()
-    if sum(one["done"] for one in said) != count:
-        raise RuntimeError(f"the engine drained {said} of {count}")
-    nanoseconds = max(one["ended"] for one in said) - min(one["began"] for one in said)
-    return float(count * 1e9 / nanoseconds)
-
-
-if __name__ == "__main__":
-    print(json.dumps(drain(Path(sys.argv[1]), start_at_ns=int(sys.argv[2]))))

@@ -1,0 +1,164 @@
+"""A broker URL of PostgreSQL: what libpq is told, and what people may see of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import msgspec
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from acked.errors import ConfigurationError
+from acked.redaction import MASK
+
+DEFAULT_SCHEMA = "acked"
+OWN_OPTIONS = frozenset({"schema"})
+SECRET_OPTIONS = frozenset({"password", "sslpassword", "oauth_client_secret"})
+PLAIN = frozenset({"disable", "allow", "prefer"})
+"""Values of ``sslmode`` under which a connection may be plain text."""
+
+SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a broker's tables are.
+
+    Args:
+        complete: The URL as it was given.
+        shown: The same with passwords masked.
+        identity: What tells it from other places, without passwords.
+        conninfo: What libpq is given.
+        schema: The schema of the tables.
+        encrypted: Whether nothing is ever sent in plain text.
+        remote: Whether it is reached over a network that others may listen to.
+    """
+
+    complete: str
+    shown: str
+    identity: str
+    conninfo: str
+    schema: str
+    encrypted: bool
+    remote: bool
+
+    @property
+    def quoted_schema(self) -> str:
+        """The schema as SQL names it."""
+        return f'"{self.schema}"'
+
+    @property
+    def lock_space(self) -> int:
+        """First half of the keys of our advisory locks in that database."""
+        return signed(f"acked.{self.schema}")
+
+
+def signed(name: str) -> int:
+    """A hash of *name* that fits PostgreSQL's integer."""
+    number = zlib.crc32(name.encode(errors="replace"))
+    return number - (1 << 32 if number >= 1 << 31 else 0)
+
+
+def parse(url: str, *, timeout: float) -> Address:
+    """What *url* says.
+
+    Args:
+        url: As libpq takes it; ``schema=`` is our own.
+        timeout: Seconds after which a silent network counts as broken.
+
+    Raises:
+        ConfigurationError: libpq does not know such a URL, or the schema has no plain name.
+    """
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    own = {name: value for name, value in options if name in OWN_OPTIONS}
+    schema = own.get("schema", DEFAULT_SCHEMA)
+    if not SCHEMA_NAME.fullmatch(schema):
+        raise ConfigurationError(
+            f"schema={schema!r} must be a name of letters, digits and underscores, "
+            "as in postgresql://host/database?schema=acked."
+        )
+    rest = [(name, value) for name, value in options if name not in OWN_OPTIONS]
+    shown = _masked(parts._replace(query=_query(options)))
+    try:
+        given = conninfo_to_dict(
+            urlunsplit(parts._replace(query=urlencode(rest, quote_via=quote), fragment=""))
+        )
+    except (psycopg.Error, ValueError) as error:
+        raise ConfigurationError(
+            f"broker URL {shown} is none that PostgreSQL knows ({_first_line(error, url)}). "
+            "Write postgresql://user:password@host:5432/database."
+        ) from None
+    hosts = _hosts(given)
+    remote = not all(map(_is_local, hosts))
+    settings = {
+        "application_name": "acked",
+        "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+        "tcp_user_timeout": int(timeout * 1000),
+        **_encryption(given, remote),
+        **given,
+    }  # fmt: skip
+    database = given.get("dbname") or os.environ.get("PGDATABASE") or ""
+    return Address(
+        complete=url,
+        shown=shown,
+        identity="|".join(
+            (*hosts, str(given.get("port", "")), str(given.get("user", "")), str(database), schema)
+        ),
+        conninfo=make_conninfo("", **settings),
+        schema=schema,
+        encrypted=str(settings.get("sslmode") or os.environ.get("PGSSLMODE", "prefer"))
+        not in PLAIN,
+        remote=remote,
+    )
+
+
+def _hosts(given: Mapping[str, object]) -> list[str]:
+    named = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or ""
+    return str(named).split(",")
+
+
+def _is_local(host: str) -> bool:
+    return (
+        not host
+        or host.startswith(("/", "@"))
+        or host in ("localhost", "::1")
+        or re.fullmatch(r"127(\.\d+){3}", host) is not None
+    )
+
+
+def _encryption(given: Mapping[str, object], remote: bool) -> dict[str, str]:
+    """TLS with a checked certificate, unless the URL or the environment says otherwise or nothing
+    leaves this host."""
+    if not remote or "sslmode" in given or "PGSSLMODE" in os.environ:
+        return {}
+    settings = {"sslmode": "verify-full"}
+    if "sslrootcert" not in given and "PGSSLROOTCERT" not in os.environ:
+        known = ssl.get_default_verify_paths().cafile
+        settings["sslrootcert"] = known if known and Path(known).exists() else "system"
+    return settings
+
+
+def _query(options: list[tuple[str, str]]) -> str:
+    return "&".join(
+        f"{name}={MASK if name in SECRET_OPTIONS else quote(value, safe='/')}"
+        for name, value in options
+    )
+
+
+def _masked(parts: SplitResult) -> str:
+    login, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{user}:{MASK}{at}{host}" if colon else parts.netloc
+    return urlunsplit(parts._replace(netloc=shown, fragment=""))
+
+
+def _first_line(error: Exception, url: str) -> str:
+    """What libpq says of the URL, without the URL."""
+    text = str(error).strip().partition("\n")[0]
+    return "" if any(part and part in text for part in (url, urlsplit(url).password)) else text

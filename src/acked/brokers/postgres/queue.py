@@ -1,0 +1,267 @@
+"""Moving tasks: the methods of `Broker` over PostgreSQL. What each does is said in `acked.record`.
+
+What a worker does all the time, settling a batch and claiming the next, is two functions of the
+database, called in one round trip and one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
+from acked.brokers.postgres.connection import Call, Rows, Statement
+from acked.brokers.postgres.settling import settling
+from acked.brokers.postgres.store import Store, worker_of
+from acked.brokers.postgres.values import (
+    blobs,
+    float8,
+    float8s,
+    int2s,
+    int4,
+    text,
+    texts,
+)
+from acked.clock import ServerClock
+from acked.delivery import Delivery, Settlement
+from acked.message import Message, encode
+
+SEND = Statement("SELECT {schema}.send($1, $2, $3, $4, $5, $6, $7, $8)", "d")
+
+TAKE = Statement(
+    "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed "
+    "FROM {schema}.take($1, $2, $3, $4, $5, $6, $7, $8)",
+    "qtbqqqqqtdd",
+)
+
+RENEW = Statement(
+    """
+    INSERT INTO {schema}.worker (worker, lease_until, beat)
+    VALUES ($1, coalesce($2, extract(epoch FROM clock_timestamp())::float8) + $3, $4)
+    ON CONFLICT (worker) DO UPDATE SET lease_until = excluded.lease_until, beat = excluded.beat
+    RETURNING extract(epoch FROM clock_timestamp())::float8
+    """,
+    "d",
+)
+
+ORDERS = Statement(
+    """
+    SELECT t.id, r.token FROM {schema}.running AS r JOIN {schema}.task AS t ON t.seq = r.seq
+    WHERE r.revoke = 2 AND (r.consumer = $1 OR r.consumer >= $2 AND r.consumer < $3)
+    """,
+    "tq",
+)
+
+LEAVE = Statement("DELETE FROM {schema}.worker WHERE worker = $1")
+
+HOLDERS = Statement("SELECT {schema}.holders()", "T")
+
+SEIZE = Statement(
+    "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed, "
+    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8)",
+    "qtbqqqqqtddtq",
+)
+
+DUE = Statement(
+    """
+    WITH RECURSIVE name (queue) AS (
+        (SELECT queue FROM {schema}.waiting WHERE scheduled ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT w.queue FROM {schema}.waiting AS w WHERE scheduled AND w.queue > name.queue
+            ORDER BY w.queue LIMIT 1
+        )
+        FROM name WHERE queue IS NOT NULL
+    )
+    SELECT queue FROM name
+    WHERE queue IS NOT NULL AND (
+        SELECT due FROM {schema}.waiting AS w WHERE scheduled AND w.queue = name.queue
+        ORDER BY due LIMIT 1
+    ) <= coalesce($1, extract(epoch FROM clock_timestamp())::float8)
+    """,
+    "t",
+)
+"""Queues in which tasks are due: one look at the index for each, however many are scheduled."""
+
+PROMOTE = Statement(
+    "SELECT {schema}.promote($1, coalesce($2, extract(epoch FROM clock_timestamp())::float8))", "q"
+)
+
+LAPSED = Statement(
+    """
+    DELETE FROM {schema}.worker
+    WHERE lease_until <= coalesce($1, extract(epoch FROM clock_timestamp())::float8)
+    """
+)
+
+LIVING = Statement("SELECT worker FROM {schema}.worker", "t")
+
+SUM_UP = Statement("SELECT {schema}.sum_up()", "b")
+
+PROMOTED_AT_ONCE = 1000
+"""What `promote` does at the most."""
+
+
+class TaskQueue(Store):
+    """The methods of `acked.broker.Broker` that move tasks."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        (((now,),), *_) = self._database.run(
+            Call(SEND, [*sending(messages), self._now()]),
+            then=self._wake(message.queue for message in messages),
+            repeatable=True,
+        )
+        self._told(now)
+
+    def claim(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Claim:
+        settle = settling(settlements)
+        calls = list(settle.calls)
+        if limit > 0:
+            calls.append(
+                Call(
+                    TAKE,
+                    [
+                        text(consumer), text(worker_of(consumer)), texts(queues), int4(limit),
+                        *self._claiming(),
+                    ],
+                )
+            )  # fmt: skip
+        if not calls:
+            return Claim([], [])
+        base = calls[-1].parameters[-1]
+        answers = self._database.run(*calls)
+        refused = self._settled(settlements, settle.refused(answers), settle.woken(answers))
+        if limit <= 0:
+            return Claim([], refused)
+        return Claim(self._taken(answers[-1], consumer, base), refused)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        if not settlements:
+            return []
+        settle = settling(settlements)
+        answers = self._database.run(*settle.calls, repeatable=True)
+        return self._settled(settlements, settle.refused(answers), settle.woken(answers))
+
+    def renew(self, beat: Beat) -> list[Order]:
+        name = text(beat.worker)
+        ((now,),), orders = self._database.run(
+            Call(RENEW, (name, self._steady(), float8(beat.lease), msgspec.json.encode(beat))),
+            Call(ORDERS, (name, name + b"/", name + b"0")),
+            repeatable=True,
+        )
+        self._told(now)
+        return [Order(task_id, token) for task_id, token in orders]
+
+    def leave(self, worker: str) -> None:
+        self._database.run(Call(LEAVE, (text(worker),)), repeatable=True)
+
+    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+        ((holders,),) = self._database.run(Call(HOLDERS), repeatable=True)[0]
+        dead = [each for each in holders if holder in (each, worker_of(each))]
+        return self._seize(dead, [], by)
+
+    def reap(self, *, by: str) -> list[Delivery]:
+        (queues,) = self._database.run(Call(DUE, (self._now(),)), repeatable=True)
+        for (queue,) in queues:
+            self._promote(queue)
+        self._database.run(Call(SUM_UP))
+        clock = self.clock
+        if isinstance(clock, ServerClock) and clock.since_jump < DEFAULT_LEASE:
+            # Leases were counted by a clock that was set since. Everybody gets the time to beat.
+            return []
+        # The dead are forgotten first: *by* may be one of them, and gets a lease with what it
+        # seizes.
+        _, ((holders,),), living = self._database.run(
+            Call(LAPSED, (self._steady(),)), Call(HOLDERS), Call(LIVING), repeatable=True
+        )
+        alive = {worker for (worker,) in living}
+        dead = [each for each in holders if worker_of(each) not in alive]
+        return self._seize(dead, [worker_of(each) for each in dead], by)
+
+    def wait(self, queues: Sequence[str], timeout: float) -> None:
+        self._waiting.wait(queues, timeout)
+
+    def interrupt(self) -> None:
+        self._waiting.interrupt()
+
+    def _settled(
+        self, settlements: Sequence[Settlement], tokens: Sequence[int], woken: Sequence[str]
+    ) -> list[Settlement]:
+        """Wake who waits for what waits again; those of *settlements* that have one of *tokens*."""
+        if wake := self._wake(woken):
+            self._database.run(*wake)
+        if not tokens:
+            return []
+        stale = set(tokens)
+        return [each for each in settlements if each.token in stale]
+
+    def _taken(self, rows: Rows, consumer: str, base: bytes | None) -> list[Delivery]:
+        if not rows:
+            return []
+        first = int.from_bytes(base or b"", "big")
+        self._told(rows[0][-1])
+        return [
+            Delivery(
+                id=task_id, body=body, token=first + seq, attempt=attempt, retries=retries,
+                losses=losses, suspected=suspected, runs=runs, queue=queue, sent=sent, tag=seq,
+                consumer=consumer, claimed=claimed,
+            )
+            for (
+                seq, task_id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed,
+            ) in rows
+        ]  # fmt: skip
+
+    def _promote(self, queue: str) -> None:
+        """Make what is due in *queue* ready, in transactions of bounded size."""
+        count = PROMOTED_AT_ONCE
+        while count >= PROMOTED_AT_ONCE:
+            ((count,),), *_ = self._database.run(
+                Call(PROMOTE, (text(queue), self._now())), then=self._wake([queue]),
+                repeatable=True,
+            )  # fmt: skip
+
+    def _seize(self, holders: Sequence[str], workers: Sequence[str], by: str) -> list[Delivery]:
+        if not holders:
+            return []
+        parameters = self._claiming()
+        first = int.from_bytes(parameters[-1] or b"", "big")
+        (rows,) = self._database.run(
+            Call(
+                SEIZE,
+                [texts(holders), texts(workers), text(by), text(worker_of(by)), *parameters],
+            )
+        )
+        return [
+            Delivery(
+                id=task_id, body=body, token=first + seq, attempt=attempt, retries=retries,
+                losses=losses, suspected=suspected, runs=runs, queue=queue, sent=sent, tag=seq,
+                consumer=holder, seized_token=token, claimed=claimed,
+            )
+            for (
+                seq, task_id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed,
+                holder, token,
+            ) in rows
+        ]  # fmt: skip
+
+
+def sending(messages: Sequence[Message]) -> list[bytes | None]:
+    """The parameters of `SEND` but the time."""
+    return [
+        texts([each.id for each in messages]),
+        texts([each.task for each in messages]),
+        texts([each.queue for each in messages]),
+        int2s([each.priority for each in messages]),
+        float8s([each.eta for each in messages]),
+        float8s([each.sent for each in messages]),
+        blobs([encode(each) for each in messages]),
+    ]

@@ -1,0 +1,148 @@
+"""The tables in the database: which migrations it has, and how it gets the others.
+
+A migration is a file ``NNNN_name.sql`` in ``migrations``. Each runs once, in a transaction that
+also records it, while an advisory lock keeps two that migrate at once apart. What is released is
+never changed; a later one changes it.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import resources
+from typing import Any, NamedTuple
+
+import psycopg
+
+from acked.brokers.postgres.address import Address, signed
+from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+
+COMMAND = "acked -A shop:app migrate"
+LOCK_SECONDS = 60
+"""How long a migration waits for sessions that use the tables."""
+
+
+class Migration(NamedTuple):
+    """One step of the tables' history."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """All that this version of acked has, in order."""
+    files = resources.files("acked.brokers.postgres").joinpath("migrations")
+    return sorted(
+        Migration(int(each.name[:4]), each.name.removesuffix(".sql"), each.read_text("utf-8"))
+        for each in files.iterdir()
+        if each.name.endswith(".sql")
+    )
+
+
+EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+APPLIED = "SELECT number, name FROM {schema}.migration ORDER BY number"
+NOTE = "INSERT INTO {schema}.migration (number, name) VALUES (%s, %s)"
+BEGIN = """
+CREATE SCHEMA IF NOT EXISTS {schema};
+CREATE TABLE IF NOT EXISTS {schema}.migration (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+def applied(connection: psycopg.Connection[Any], schema: str) -> list[tuple[int, str]]:
+    """Number and name of each that the database has."""
+    row = connection.execute(EXISTS, (f'"{schema}".migration',)).fetchone()
+    if row is None or not row[0]:
+        return []
+    return connection.execute(APPLIED.replace("{schema}", f'"{schema}"').encode()).fetchall()
+
+
+def missing(have: list[tuple[int, str]], address: Address) -> list[Migration]:
+    """What the database still needs.
+
+    Raises:
+        ConfigurationError: It has more than this version of acked knows.
+    """
+    known = migrations()
+    if have and have[-1][0] > known[-1].number:
+        raise ConfigurationError(
+            f"{address.shown} was migrated by a newer acked (it has {have[-1][1]}, known here is "
+            f"{known[-1].name}). Upgrade acked here: pip install --upgrade acked"
+        )
+    numbers = {number for number, _ in have}
+    return [each for each in known if each.number not in numbers]
+
+
+def connect(address: Address, timeout: float) -> psycopg.Connection[Any]:
+    """A plain connection, for migrations alone.
+
+    Raises:
+        BrokerUnavailable: There is none.
+    """
+    try:
+        return psycopg.connect(
+            address.conninfo, autocommit=True, connect_timeout=max(2, round(timeout))
+        )
+    except psycopg.OperationalError as error:
+        raise BrokerUnavailable(
+            f"{address.shown} cannot be reached ({' '.join(str(error).split())})"
+        ) from None
+
+
+def apply(address: Address, timeout: float) -> list[str]:
+    """Apply what is missing; the names.
+
+    Raises:
+        BrokerError: One failed; those before it are applied.
+        ConfigurationError: As `missing`.
+    """
+    done: list[str] = []
+
+    def sql(text: str) -> bytes:
+        return text.replace("{schema}", address.quoted_schema).encode()
+
+    try:
+        with connect(address, timeout) as connection:
+            connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
+            connection.execute(
+                "SELECT pg_advisory_lock(%s, %s)", (address.lock_space, signed("migrate"))
+            )
+            for migration in missing(applied(connection, address.schema), address):
+                with connection.transaction():
+                    connection.execute(sql(BEGIN))
+                    connection.execute(sql(migration.sql))
+                    connection.execute(sql(NOTE), (migration.number, migration.name))
+                done.append(migration.name)
+    except psycopg.Error as error:
+        text = " ".join(str(error).split())
+        raise BrokerError(
+            f"{address.shown} could not be migrated ({text}). Its user needs the right to make "
+            f"the schema {address.schema}: GRANT CREATE ON DATABASE"
+        ) from None
+    return done
+
+
+def check(address: Address, timeout: float) -> None:
+    """Refuse tables that are not those of this version.
+
+    Raises:
+        ConfigurationError: They are missing, older or newer.
+    """
+    started = time.monotonic()
+    try:
+        with connect(address, timeout) as connection:
+            connection.execute(f"SET statement_timeout = {int(timeout * 1000)}".encode())
+            lacks = missing(applied(connection, address.schema), address)
+    except psycopg.Error as error:
+        raise BrokerUnavailable(
+            f"{address.shown} gave no answer ({' '.join(str(error).split())}) after "
+            f"{time.monotonic() - started:.1f} s"
+        ) from None
+    if lacks:
+        raise ConfigurationError(
+            f"{address.shown} is not ready: schema {address.schema} lacks "
+            f"{', '.join(each.name for each in lacks)}. Run: {COMMAND}"
+        )

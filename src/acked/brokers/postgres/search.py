@@ -1,0 +1,82 @@
+"""What `Records.search` asks of PostgreSQL.
+
+Each of the three tables that a wanted state may be in gives its own newest, by its numbers from
+their end; the newest of those are the page. So neither a rare state among a million nor a common
+one is long to find.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from acked.broker import Filter
+from acked.brokers.postgres.connection import Call, Statement
+from acked.brokers.postgres.values import int8, text
+from acked.delivery import FINAL, State
+
+RECORD = """
+SELECT id, body, name, queue, priority, sent, state, due, attempt, retries, losses, suspected, runs,
+       token, consumer, claimed, finished, result, failure, reason, revoke, progress, seq
+FROM {schema}.record
+"""
+RECORD_COLUMNS = "tbttqdtdqqqqqqtddbbtqbq"
+
+UNSUCCESSFUL = frozenset({State.FAILURE, State.REVOKED})
+
+
+def selection(wanted: Filter, before: int | None, limit: int) -> Call | None:
+    """What finds up to *limit* of what is *wanted*, newest first; None where nothing can fit."""
+    states = frozenset(State) if wanted.states is None else frozenset(wanted.states)
+    asked = {
+        "t.queue = {}": None if wanted.queue is None else text(wanted.queue),
+        "t.name = {}": None if wanted.task is None else text(wanted.task),
+        "position({} IN t.id) > 0": None if wanted.id_part is None else text(wanted.id_part),
+        "s.seq < {}": None if before is None else int8(before),
+    }
+    if not states:
+        return None
+    terms = tuple(term for term, value in asked.items() if value is not None)
+    values = [value for value in asked.values() if value is not None]
+    return Call(_statement(states, terms), [int8(limit), *values])
+
+
+@lru_cache(maxsize=64)
+def _statement(states: frozenset[State], terms: tuple[str, ...]) -> Statement:
+    """One of a few dozen, so that each is prepared once."""
+    types = {"s.seq < {}": "bigint"}
+    asked = [
+        term.format(f"${number}::{types.get(term, 'bytea')}")
+        for number, term in enumerate(terms, start=2)
+    ]
+    needs_task = any("t." in term for term in terms)
+    parts = [
+        f"(SELECT s.seq FROM {{schema}}.{table} AS s "  # noqa: S608 - our own words alone
+        + ("JOIN {schema}.task AS t ON t.seq = s.seq " if needs_task else "")
+        + f"WHERE {' AND '.join([condition, *asked])} ORDER BY s.seq DESC LIMIT $1)"
+        for table, condition in _places(states)
+    ]
+    found = " UNION ALL ".join(parts)
+    numbers = f"SELECT seq FROM ({found}) AS found ORDER BY seq DESC LIMIT $1"  # noqa: S608 - same
+    return Statement(
+        f"{RECORD} WHERE seq = ANY (ARRAY({numbers})) ORDER BY seq DESC", RECORD_COLUMNS
+    )
+
+
+def _places(states: frozenset[State]) -> list[tuple[str, str]]:
+    """The tables that *states* may be in, and what tells them there."""
+    places = []
+    if {State.QUEUED, State.SCHEDULED} <= states:
+        places.append(("waiting", "true"))
+    elif State.QUEUED in states:
+        places.append(("waiting", "NOT s.scheduled"))
+    elif State.SCHEDULED in states:
+        places.append(("waiting", "s.scheduled"))
+    if State.RUNNING in states:
+        places.append(("running", "true"))
+    if states >= FINAL:
+        places.append(("done", "true"))
+    elif final := states & FINAL:
+        names = ", ".join(f"'{state}'" for state in sorted(final))
+        rare = "s.state <> 'SUCCESS' AND " if final <= UNSUCCESSFUL else ""
+        places.append(("done", f"{rare}s.state IN ({names})"))
+    return places

@@ -1,0 +1,383 @@
+"""Taking messages: a connection that consumes, and a *shelf* for each queue on which what has
+arrived waits to be claimed.
+
+A shelf is filled only while somebody claims or waits there. When it holds something and nobody has
+come for `HOLD` seconds, as when the process runs a long task, the shelf is *shut*: RabbitMQ sends
+no more, and what is on it goes back, for another process to take. The next claim opens it again.
+
+The lock guards the shelves and the tags, which callers' threads and the loop's thread share.
+Everything else is used in the loop's thread alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from pika.exceptions import AMQPError
+
+from acked.brokers.rabbitmq.address import Address
+from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.outgoing import PRIORITY, Outgoing, task_of
+from acked.brokers.rabbitmq.topology import DEAD, lines, place_of, queue_of
+from acked.errors import BrokerError
+
+logger = logging.getLogger("acked.broker")
+
+HOLD = 0.05
+"""Seconds that a message may lie on a shelf while nobody claims."""
+
+LOOK = 0.02
+"""Seconds between two looks at shelves that hold something."""
+
+ARRIVAL = 0.5
+"""Seconds for which a claim waits for a message that RabbitMQ says is there."""
+
+ON_THE_WAY = 0.002
+"""Seconds in which a message arrives that was sent to us before RabbitMQ said it has none."""
+
+PAUSED = 0.5
+"""Seconds after which a paused queue is looked at again."""
+
+UNASKED = 8
+"""As many, while nobody has claimed yet."""
+
+AT_MOST = 512
+"""Messages of one line that are on the shelf or on their way to it."""
+
+
+class Ticket(msgspec.Struct, frozen=True, order=True):
+    """A message that has arrived. They sort as they are to be claimed.
+
+    Args:
+        before: The priority, negated.
+        ready: Since when it has been in its line.
+        tag: RabbitMQ's number for it on `link`.
+        message: What it says.
+        link: Which link brought it: tags of another mean nothing.
+    """
+
+    before: int
+    ready: float
+    tag: int
+    message: Outgoing
+    link: int
+
+
+class Shelf:
+    """What has arrived of one queue."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self.tickets: list[Ticket] = []
+        self.touched = time.monotonic()
+        self.waiters = 0
+        self.prefetch = 0
+        self.shut_until = 0.0
+        self.consumers: list[str] = []
+
+
+class Consumer:
+    """Lives on a session's loop.
+
+    Args:
+        address: Where RabbitMQ is.
+        timeout: Seconds for making a connection.
+        on_delivery: Called in the loop's thread when a message has arrived.
+    """
+
+    def __init__(self, address: Address, timeout: float, on_delivery: Callable[[], None]) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._on_delivery = on_delivery
+        self._link: Link | None = None
+        self._number = 0
+        self._consumers = 0
+        self._working = asyncio.Lock()
+        self._lock = threading.Lock()
+        self._shelves: dict[str, Shelf] = {}
+        self._unacknowledged: dict[int, None] = {}
+        self._made: set[str] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._arrived: asyncio.Event | None = None
+
+    # From any thread
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has ended."""
+        link = self._link
+        return link is None or link.lost is not None
+
+    def is_open(self, queues: Sequence[str], limit: int | None = None) -> bool:
+        """Whether every one of *queues* is consumed, about as far ahead as *limit* needs."""
+        now, lost = time.monotonic(), self.is_lost
+        with self._lock:
+            for queue in queues:
+                shelf = self._shelves.get(queue)
+                if shelf is None:
+                    return False
+                shelf.touched = now
+                if now >= shelf.shut_until and (lost or not _fits(shelf.prefetch, limit)):
+                    return False
+        return True
+
+    def holds(self, queues: Sequence[str]) -> bool:
+        """Whether anything of *queues* is there to be claimed."""
+        with self._lock:
+            return any(q in self._shelves and self._shelves[q].tickets for q in queues)
+
+    def take(self, queues: Sequence[str], limit: int) -> list[Ticket]:
+        """Up to *limit* tickets: earlier queues first, in each as they sort."""
+        taken: list[Ticket] = []
+        with self._lock:
+            for queue in queues:
+                shelf = self._shelves.get(queue)
+                while shelf is not None and shelf.tickets and len(taken) < limit:
+                    taken.append(heapq.heappop(shelf.tickets))
+        return taken
+
+    def put_back(self, tickets: Iterable[Ticket]) -> None:
+        """Let *tickets* be taken again."""
+        with self._lock:
+            for ticket in tickets:
+                if ticket.link == self._number:
+                    shelf = self._shelves[queue_of(ticket.message.line)]
+                    heapq.heappush(shelf.tickets, ticket)
+
+    def come(self, queues: Sequence[str], *, waiting: int) -> None:
+        """Somebody begins (1) or ends (-1) to wait for *queues*."""
+        now = time.monotonic()
+        with self._lock:
+            for queue in queues:
+                shelf = self._shelves.setdefault(queue, Shelf(queue))
+                shelf.waiters += waiting
+                shelf.touched = now
+
+    def opens_again(self, queues: Sequence[str]) -> float | None:
+        """Monotonic time at which the first of *queues* that is paused is looked at again."""
+        now = time.monotonic()
+        with self._lock:
+            times = [self._shelves[q].shut_until for q in queues if q in self._shelves]
+        return min((each for each in times if each > now), default=None)
+
+    def resume(self, queue: str) -> None:
+        """*queue* may no longer be paused."""
+        with self._lock:
+            if queue in self._shelves:
+                self._shelves[queue].shut_until = 0.0
+
+    # In the loop's thread
+
+    async def open(self, queues: Sequence[str], limit: int | None = None) -> None:
+        """Consume *queues*, far enough ahead for claims of *limit*.
+
+        Raises:
+            BrokerError: RabbitMQ cannot be reached, or refuses.
+        """
+        async with self._working:
+            link = await self._get_link()
+            for queue in queues:
+                with self._lock:
+                    shelf = self._shelves.setdefault(queue, Shelf(queue))
+                    shelf.touched = time.monotonic()
+                    is_right = shelf.shut_until > shelf.touched or _fits(shelf.prefetch, limit)
+                if not is_right:
+                    await self._cancel(link, shelf)
+                    await self._consume(link, shelf, _prefetch(limit))
+
+    async def look(self, queues: Sequence[str]) -> None:
+        """Nothing of *queues* is here: wait for what RabbitMQ says it has, if it says so."""
+        async with self._working:
+            link = await self._get_link()
+            names = [name for queue in queues if not self._is_shut(queue) for name in lines(queue)]
+            found = any([await link.ready(name) > 0 for name in names])
+        if self.holds(queues):
+            return
+        self._arrived = arrived = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(arrived.wait(), ARRIVAL if found else ON_THE_WAY)
+
+    def settle(self, done: Sequence[Ticket], dead: Sequence[Ticket] = ()) -> None:
+        """Acknowledge *done*; let RabbitMQ put *dead* with the dead letters."""
+        link = self._link
+        if link is None or link.lost is not None:
+            return  # RabbitMQ delivers them again; the ledger knows what became of them.
+        try:
+            for ticket in dead:
+                if ticket.link == self._number:
+                    self._unacknowledged.pop(ticket.tag, None)
+                    link.channel.basic_reject(ticket.tag, requeue=False)
+            self._acknowledge(link, {t.tag for t in done if t.link == self._number})
+        except AMQPError as error:
+            logger.debug("not acknowledged: %s", error)
+
+    def pause(self, queue: str, tickets: Sequence[Ticket]) -> None:
+        """*queue* is paused: give *tickets* and all the rest back, and come again later."""
+        shelf = self._shelves.get(queue)
+        if shelf is not None:
+            shelf.shut_until = time.monotonic() + PAUSED
+            asyncio.get_running_loop().create_task(self._shut(shelf, tickets))
+
+    async def close(self) -> None:
+        """End the connection; what was not acknowledged goes back."""
+        if self._link is not None:
+            await self._link.close()
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        if self._link is not None:
+            self._link.abort()
+
+    def _is_shut(self, queue: str) -> bool:
+        with self._lock:
+            shelf = self._shelves.get(queue)
+            return shelf is not None and shelf.shut_until > time.monotonic()
+
+    async def _get_link(self) -> Link:
+        link = self._link
+        if link is None or link.lost is not None:
+            link = await Link.open(self._address, "acked: consuming", self._timeout)
+            link.on_lost = self._on_lost
+            link.channel.add_on_cancel_callback(self._on_cancelled)
+            self._forget()
+            self._made = set()
+            self._link = link
+            await link.make(place_of(DEAD, link.version))
+        return link
+
+    async def _consume(self, link: Link, shelf: Shelf, prefetch: int) -> None:
+        for name in lines(shelf.queue):
+            if name not in self._made:
+                await link.make(place_of(name, link.version))
+                self._made.add(name)
+        await link.ask(link.channel.basic_qos, prefetch_count=prefetch)
+        number, shelf.consumers = self._number, []
+
+        def arrived(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            self._on_message(shelf, number, method, properties, body)
+
+        for name in reversed(lines(shelf.queue)):
+            self._consumers += 1
+            tag = f"acked-{self._consumers}"
+            shelf.consumers.append(tag)
+            await link.ask(link.channel.basic_consume, name, arrived, consumer_tag=tag)
+        shelf.prefetch = prefetch
+
+    async def _cancel(self, link: Link, shelf: Shelf) -> None:
+        consumers, shelf.consumers, shelf.prefetch = shelf.consumers, [], 0
+        for tag in consumers:
+            await link.ask(link.channel.basic_cancel, tag)
+
+    async def _shut(self, shelf: Shelf, tickets: Sequence[Ticket] = ()) -> None:
+        async with self._working:
+            link = self._link
+            if link is None or link.lost is not None:
+                return
+            try:
+                await self._cancel(link, shelf)
+                with self._lock:
+                    back = [*tickets, *shelf.tickets]
+                    shelf.tickets.clear()
+                for ticket in sorted(back, key=lambda each: each.tag):
+                    if ticket.link == self._number and ticket.tag in self._unacknowledged:
+                        del self._unacknowledged[ticket.tag]
+                        link.channel.basic_nack(ticket.tag, requeue=True)
+            except (BrokerError, AMQPError) as error:
+                logger.debug("not given back: %s", error)
+                link.abort()
+
+    def _on_message(
+        self, shelf: Shelf, number: int, method: Any, properties: Any, body: bytes
+    ) -> None:
+        if number != self._number:
+            return
+        tag = method.delivery_tag
+        headers = properties.headers or {}
+        priority = headers.get(PRIORITY, 0)
+        ready = float(properties.timestamp or 0)
+        message = Outgoing(task_of(properties), body, method.routing_key, ready, int(priority))
+        ticket = Ticket(-int(priority), ready, tag, message, number)
+        self._unacknowledged[tag] = None
+        with self._lock:
+            heapq.heappush(shelf.tickets, ticket)
+        if self._arrived is not None:
+            self._arrived.set()
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._on_delivery()
+
+    async def _keep(self) -> None:
+        """Shut the shelves to which nobody comes, as long as any shelf holds something."""
+        while True:
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+            with self._lock:
+                full = [shelf for shelf in self._shelves.values() if shelf.tickets]
+                idle = [s for s in full if not s.waiters and now - s.touched > HOLD]
+            for shelf in idle:
+                await self._shut(shelf)
+            if not full:
+                return
+
+    def _acknowledge(self, link: Link, tags: set[int]) -> None:
+        """Acknowledge *tags*: in one go as far as everything before them is done as well."""
+        first = 0
+        while self._unacknowledged and (tag := next(iter(self._unacknowledged))) in tags:
+            del self._unacknowledged[tag]
+            tags.discard(tag)
+            first = tag
+        if first:
+            link.channel.basic_ack(first, multiple=True)
+        for tag in sorted(tags):
+            if tag in self._unacknowledged:
+                del self._unacknowledged[tag]
+                link.channel.basic_ack(tag)
+
+    def _on_cancelled(self, frame: Any) -> None:
+        """RabbitMQ ended a consumer: its queue was deleted, or moved to another node."""
+        with self._lock:
+            for shelf in self._shelves.values():
+                if frame.method.consumer_tag in shelf.consumers:
+                    shelf.consumers.remove(frame.method.consumer_tag)
+                    shelf.prefetch = 0
+        self._made.clear()
+        self._on_delivery()
+
+    def _on_lost(self, error: BrokerError) -> None:
+        logger.info("consuming stopped: %s", error)
+        self._forget()
+        self._on_delivery()
+
+    def _forget(self) -> None:
+        """What was on the shelves is RabbitMQ's again."""
+        with self._lock:
+            self._number += 1
+            self._unacknowledged.clear()
+            for shelf in self._shelves.values():
+                shelf.tickets.clear()
+                shelf.consumers, shelf.prefetch = [], 0
+
+
+def _prefetch(limit: int | None) -> int:
+    """How far ahead to consume for claims of *limit*: a little further where tasks are short."""
+    if limit is None:
+        return UNASKED
+    needed = 1 << max(limit - 1, 0).bit_length()
+    return min(needed * 2 if needed >= 16 else needed, AT_MOST)
+
+
+def _fits(prefetch: int, limit: int | None) -> bool:
+    """Whether consuming *prefetch* ahead is about right; small changes are not worth the way, and
+    what is too far is soon given back."""
+    if limit is None:
+        return prefetch > 0
+    right = _prefetch(limit)
+    return right / 2 <= prefetch <= max(right * 4, 8)

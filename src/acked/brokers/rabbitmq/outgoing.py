@@ -1,0 +1,97 @@
+"""The AMQP message of a task.
+
+It names the task in its ``message_id`` and carries the message of acked as its body. What happens
+is decided by the ledger's record alone; the body is there for people, should the ledger be lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import msgspec
+
+from acked.brokers.rabbitmq.topology import delay, line
+from acked.delivery import State
+from acked.message import Message
+from acked.record import Record
+
+PRIORITY = "priority"
+"""Header that tells the priority apart from the others of its band; 0 is left out."""
+
+LONG_ID = "id"
+"""Header that names the task where its id has no room in ``message_id``."""
+
+SHORT = 255
+"""Bytes that AMQP has for a property."""
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message to publish.
+
+    Args:
+        task_id: The task it belongs to.
+        body: Its body.
+        line: The line it is for.
+        ready: Wall-clock seconds from which it is in its line: when it was sent, or is due.
+        priority: Of the task.
+        delay: The delay it goes through first; empty for none.
+    """
+
+    task_id: str
+    body: bytes
+    line: str
+    ready: float
+    priority: int = 0
+    delay: str = ""
+
+    @classmethod
+    def of_message(cls, message: Message, body: bytes, now: float) -> Self:
+        """For a message that was just sent."""
+        due = max(message.eta or now, now)
+        return cls.due_at(message.id, body, message.queue, message.priority, due, now)
+
+    @classmethod
+    def of_record(cls, record: Record, now: float) -> Self:
+        """For a task that waits."""
+        # What is QUEUED may run, even if the clock was set back since it was due.
+        due = max(record.due, now) if record.state is State.SCHEDULED else now
+        return cls.due_at(record.id, record.body, record.queue, record.priority, due, now)
+
+    @classmethod
+    def due_at(
+        cls, task_id: str, body: bytes, queue: str, priority: int, due: float, now: float
+    ) -> Self:
+        """For a task that waits in *queue*, until *due* if that is in the future."""
+        later = delay(due - now) if due > now else ""
+        return cls(task_id, body, line(queue, priority), due, priority, later)
+
+    def put_off(self, due: float, now: float) -> Self:
+        """The same once more, since it came before *due*."""
+        return msgspec.structs.replace(self, ready=due, delay=delay(due - now))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The queues that must be there."""
+        return (self.line, self.delay) if self.delay else (self.line,)
+
+    @property
+    def name(self) -> str | None:
+        """The ``message_id``, where the task's id fits there."""
+        return self.task_id if _is_short(self.task_id) else None
+
+    @property
+    def headers(self) -> dict[str, Any] | None:
+        """The AMQP headers."""
+        headers: dict[str, Any] = {PRIORITY: self.priority} if self.priority else {}
+        if not _is_short(self.task_id):
+            headers[LONG_ID] = self.task_id
+        return headers or None
+
+
+def task_of(properties: Any) -> str:
+    """The task that a message with these AMQP properties belongs to."""
+    return str(properties.message_id or (properties.headers or {}).get(LONG_ID, ""))
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= SHORT // 4 or len(text.encode()) <= SHORT

@@ -1,0 +1,268 @@
+"""Publishing with confirms, on a connection of its own: an alarm stops publishers, and must not
+stop consumers.
+
+A *batch* is written as a whole, then all its confirms are waited for together. What could not be
+published for now and must be is *owed*: it is tried again until it succeeds. Nothing depends on
+that for ever, as the ledger knows the task and `recovering` finds it; it only is quicker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pika
+
+from acked.brokers.rabbitmq.address import Address
+from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.outgoing import Outgoing, task_of
+from acked.brokers.rabbitmq.topology import DEAD, place_of
+from acked.errors import BrokerError, BrokerUnavailable
+
+logger = logging.getLogger("acked.broker")
+
+PAY_AGAIN = 1.0
+"""Seconds between two tries to publish what is owed."""
+
+OWED_AT_MOST = 20_000
+"""Messages that are remembered as owed; what is beyond, `recovering` finds."""
+
+CONTENT_TYPE = "application/json"
+PERSISTENT = 2
+
+
+class Blocked(BrokerUnavailable):
+    """RabbitMQ takes no messages because of an alarm."""
+
+
+class _Batch:
+    """Messages whose confirms are waited for together."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.left = 0
+        self.refused = 0
+        self.homeless: set[str] = set()
+
+    def confirm(self, *, refused: bool) -> None:
+        self.left -= 1
+        self.refused += refused
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: BrokerError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Publisher:
+    """Lives on a session's loop. `blocked` and `is_up` may be read from any thread.
+
+    Args:
+        address: Where RabbitMQ is.
+        timeout: Seconds for making a connection.
+    """
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._link: Link | None = None
+        self._linking = asyncio.Lock()
+        self._declaring = asyncio.Lock()
+        self._made: set[str] = set()
+        self._waiting: dict[int, tuple[_Batch, str]] = {}
+        self._sent = 0
+        self._owed: list[tuple[Sequence[Outgoing], Callable[[], None]]] = []
+        self._payer: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is connected, and RabbitMQ takes messages."""
+        link = self._link
+        return link is not None and link.lost is None and not link.blocked
+
+    @property
+    def blocked(self) -> str:
+        """Why RabbitMQ takes no messages; empty when it does, as far as is known."""
+        link = self._link
+        return link.blocked if link is not None and link.lost is None else ""
+
+    async def get_ready(self) -> Link:
+        """Connect, if that is not done.
+
+        Raises:
+            Blocked: RabbitMQ takes no messages.
+            BrokerError: It cannot be reached, or refuses us.
+        """
+        async with self._linking:
+            link = self._link
+            if link is None or link.lost is not None:
+                link = await self._connect()
+        if link.blocked:
+            raise self._alarm(link.blocked)
+        return link
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish *messages*; returns when RabbitMQ has all of them on disk.
+
+        Raises:
+            BrokerError: It may have none, some, or all of them.
+        """
+        homeless = await self._publish(messages)
+        if homeless:
+            # Somebody deleted the queue since we made it.
+            self._made.clear()
+            homeless = await self._publish([each for each in messages if each.task_id in homeless])
+        if homeless:
+            raise BrokerError(f"RabbitMQ has no queue for {len(homeless)} messages, though made")
+
+    async def publish_or_owe(self, messages: Sequence[Outgoing]) -> None:
+        """Publish *messages* now, or as soon as that is possible."""
+        try:
+            await self.publish(messages)
+        except BrokerError as error:
+            logger.warning("messages are owed to RabbitMQ: %s", error)
+            self.owe(messages)
+
+    def owe(self, messages: Sequence[Outgoing], then: Callable[[], None] | None = None) -> None:
+        """Publish *messages* as soon as that is possible, and then call *then*."""
+        if sum(len(each) for each, _ in self._owed) < OWED_AT_MOST:
+            self._owed.append((messages, then or _nothing))
+        if self._payer is None or self._payer.done():
+            self._payer = asyncio.get_running_loop().create_task(self._keep_paying())
+
+    async def pay(self) -> None:
+        """Publish what is owed.
+
+        Raises:
+            BrokerError: It is still owed.
+        """
+        while self._owed:
+            debt = self._owed[0]
+            messages, then = debt
+            await self.publish(messages)
+            if debt in self._owed:
+                self._owed.remove(debt)
+                then()
+
+    async def heads(self, names: Iterable[str]) -> dict[str, float | None]:
+        """Since when the first message of each of the queues *names* has been there."""
+        link = await self.get_ready()
+        async with self._declaring:
+            return {name: await link.head(name) for name in names}
+
+    async def describe(self) -> tuple[dict[str, Any], int]:
+        """What the server says of itself, and how many dead letters there are."""
+        link = await self.get_ready()
+        async with self._declaring:
+            return link.server, await link.ready(DEAD)
+
+    async def purge(self, names: Iterable[str]) -> None:
+        """Empty the queues *names*."""
+        link = await self.get_ready()
+        async with self._declaring:
+            for name in names:
+                await link.purge(name)
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._link is not None:
+            await self._link.close()
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        if self._link is not None:
+            self._link.abort()
+
+    async def _connect(self) -> Link:
+        link = await Link.open(self._address, "acked: publishing", self._timeout)
+        link.on_blocked = lambda reason: self._fail(self._alarm(reason))
+        link.on_lost = self._fail
+        link.channel.add_on_return_callback(self._on_return)
+        await link.ask(link.channel.confirm_delivery, self._on_confirm)
+        self._sent, self._made = 0, set()
+        self._link = link
+        await self._make(link, {DEAD})
+        return link
+
+    async def _make(self, link: Link, names: set[str]) -> None:
+        async with self._declaring:
+            for name in sorted(names - self._made):
+                await link.make(place_of(name, link.version))
+                self._made.add(name)
+
+    async def _publish(self, messages: Sequence[Outgoing]) -> set[str]:
+        """Publish *messages*; which tasks' were given back for want of a queue."""
+        link = await self.get_ready()
+        needed = {name for each in messages for name in each.places}
+        if not needed <= self._made:
+            await self._make(link, needed)
+        batch = _Batch()
+        publish = link.channel.basic_publish
+        for each in messages:
+            self._sent += 1
+            batch.left += 1
+            self._waiting[self._sent] = batch, each.task_id
+            publish(
+                each.delay,
+                each.line,
+                each.body,
+                pika.BasicProperties(
+                    content_type=CONTENT_TYPE,
+                    headers=each.headers,
+                    delivery_mode=PERSISTENT,
+                    message_id=each.name,
+                    timestamp=int(each.ready),
+                ),
+                mandatory=True,
+            )
+        if batch.left:
+            await batch.done
+        if batch.refused:
+            raise BrokerError(
+                f"RabbitMQ at {self._address.masked} refused {batch.refused} of {len(messages)} "
+                "messages: a queue is full, or most of its nodes are away"
+            )
+        return batch.homeless
+
+    def _on_confirm(self, frame: Any) -> None:
+        tag, multiple = frame.method.delivery_tag, frame.method.multiple
+        refused = isinstance(frame.method, pika.spec.Basic.Nack)
+        tags = [tag]
+        if multiple:
+            tags = [each for each in self._waiting if each <= tag]
+        for each in tags:
+            found = self._waiting.pop(each, None)
+            if found is not None:
+                found[0].confirm(refused=refused)
+
+    def _on_return(self, _: Any, __: Any, properties: Any, ___: bytes) -> None:
+        # It comes before the confirm.
+        for batch, task_id in self._waiting.values():
+            if task_id == task_of(properties):
+                batch.homeless.add(task_id)
+
+    def _fail(self, error: BrokerError) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for batch, _ in waiting.values():
+            batch.fail(error)
+
+    def _alarm(self, reason: str) -> Blocked:
+        return Blocked(
+            f"RabbitMQ at {self._address.masked} takes no messages at the moment: {reason}. "
+            "Free memory or disk space there; see `rabbitmqctl status`, under Alarms."
+        )
+
+    async def _keep_paying(self) -> None:
+        while self._owed:
+            try:
+                await self.pay()
+            except (BrokerError, pika.exceptions.AMQPError) as error:
+                logger.debug("%d batches are owed to RabbitMQ: %s", len(self._owed), error)
+                await asyncio.sleep(PAY_AGAIN)
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""

@@ -1,0 +1,223 @@
+"""Moving tasks: the methods of `Broker`. The package's docstring tells why in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as TooLate
+from functools import partial
+
+from acked.broker import Beat, Claim, Ledger, Order
+from acked.brokers.rabbitmq.consuming import Ticket
+from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.recovering import Lost
+from acked.brokers.rabbitmq.session import Session, Sessions
+from acked.brokers.rabbitmq.topology import queue_of
+from acked.brokers.rabbitmq.waiting import Bells
+from acked.delivery import COMES_BACK, Delivery, Settlement
+from acked.errors import BrokerError
+from acked.message import Message, encode
+
+logger = logging.getLogger("acked.broker")
+
+PATIENCE = 1.0
+"""Seconds a settlement waits for the messages it has sent. They are sent all the same."""
+
+
+class TaskQueue:
+    """The methods of `acked.broker.Broker` that move tasks.
+
+    Args:
+        ledger: Keeps the records.
+        sessions: The way to RabbitMQ.
+        bells: Rung when a message has arrived.
+    """
+
+    def __init__(self, ledger: Ledger, sessions: Sessions, bells: Bells) -> None:
+        self._ledger = ledger
+        self._sessions = sessions
+        self._bells = bells
+        self._lost = Lost(ledger)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        now = self._ledger.clock.now()
+        outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
+        with self._sessions.use() as session:
+            # Before anything is stored: where RabbitMQ is away, nothing is.
+            if not session.publisher.is_up:
+                session.ask(session.publisher.get_ready())
+            self._ledger.send(messages)
+            try:
+                session.ask(session.publisher.publish(outgoing))
+            except BrokerError as error:
+                raise type(error)(
+                    f"{error} It is in the records already, so it may still run; sending it again "
+                    "with the same id is harmless."
+                ) from error
+
+    def claim(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Claim:
+        with self._sessions.use() as session:
+            try:
+                tickets = self._tickets(session, queues, limit)
+            except BrokerError:
+                if not settlements:
+                    raise
+                tickets = []  # What has ended is written down all the same.
+            if not tickets:
+                return Claim([], self._settle(session, settlements))
+            try:
+                admission = self._ledger.admit(
+                    consumer,
+                    queues,
+                    [each.message.task_id for each in tickets],
+                    settlements=settlements,
+                )
+            except BaseException:
+                session.consumer.put_back(tickets)
+                raise
+            self._part(session, tickets, admission.early, admission.paused, admission.unknown)
+            self._publish_again(session, settlements, admission.refused)
+            return Claim(admission.deliveries, admission.refused)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        if not settlements:
+            return []
+        with self._sessions.use() as session:
+            return self._settle(session, settlements)
+
+    def renew(self, beat: Beat) -> list[Order]:
+        return self._ledger.renew(beat)
+
+    def leave(self, worker: str) -> None:
+        self._ledger.leave(worker)
+
+    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+        return self._ledger.seize(holder, by=by)
+
+    def reap(self, *, by: str) -> list[Delivery]:
+        seized = self._ledger.reap(by=by)
+        try:
+            with self._sessions.use() as session:
+                self._lost.find(session)
+        except BrokerError as error:
+            # What was seized is ours by now, and must be handed out.
+            logger.warning("cannot look for tasks without a message: %s", error)
+        return seized
+
+    def wait(self, queues: Sequence[str], timeout: float) -> None:
+        with self._sessions.use() as session:
+            consumer = session.consumer
+            if not consumer.is_open(queues):
+                session.ask(consumer.open(queues))
+            consumer.come(queues, waiting=1)
+        try:
+            again = consumer.opens_again(queues)
+            if again is not None:
+                timeout = min(timeout, again - time.monotonic())
+            self._bells.wait(lambda: consumer.holds(queues) or consumer.is_lost, timeout)
+        finally:
+            consumer.come(queues, waiting=-1)
+
+    def interrupt(self) -> None:
+        self._bells.interrupt()
+
+    def _tickets(self, session: Session, queues: Sequence[str], limit: int) -> list[Ticket]:
+        """Up to *limit* messages that RabbitMQ has delivered or will at once."""
+        if limit <= 0:
+            return []
+        consumer = session.consumer
+        if not consumer.is_open(queues, limit):
+            session.ask(consumer.open(queues, limit))
+        if not consumer.holds(queues):
+            session.ask(consumer.look(queues))
+        return consumer.take(queues, limit)
+
+    def _part(
+        self,
+        session: Session,
+        tickets: Sequence[Ticket],
+        early: dict[str, float],
+        paused: Sequence[str],
+        unknown: Sequence[str],
+    ) -> None:
+        """Let each message go where the ledger's answer says: acknowledged, most of them."""
+        consumer = session.consumer
+        if not (early or paused or unknown):
+            session.tell(consumer.settle, tickets)
+            return
+        now = self._ledger.clock.now()
+        waits, nobody = set(paused), set(unknown)
+        done: list[Ticket] = []
+        dead: list[Ticket] = []
+        resting: dict[str, list[Ticket]] = {}
+        for ticket in tickets:
+            task_id = ticket.message.task_id
+            if task_id in nobody:
+                dead.append(ticket)
+            elif task_id in waits:
+                resting.setdefault(queue_of(ticket.message.line), []).append(ticket)
+            elif task_id in early:
+                again = [ticket.message.put_off(early[task_id], now)]
+                # Acknowledged once it is in its delay, so that it is never nowhere.
+                session.tell(session.publisher.owe, again, partial(consumer.settle, [ticket]))
+            else:
+                done.append(ticket)
+        session.tell(consumer.settle, done, dead)
+        for queue, given_back in resting.items():
+            session.tell(consumer.pause, queue, given_back)
+
+    def _settle(self, session: Session, settlements: Sequence[Settlement]) -> list[Settlement]:
+        if not settlements:
+            return []
+        refused = self._ledger.settle(settlements)
+        self._publish_again(session, settlements, refused)
+        return refused
+
+    def _publish_again(
+        self, session: Session, settlements: Sequence[Settlement], refused: Sequence[Settlement]
+    ) -> None:
+        """Send a message for each task that waits again after *settlements*."""
+        lost = {(each.id, each.token) for each in refused}
+        back = [
+            each.id
+            for each in settlements
+            if each.event in COMES_BACK and (each.id, each.token) not in lost
+        ]
+        if not back:
+            return
+        try:
+            self.publish_records(session, back)
+        except BrokerError as error:
+            # They are settled; `reap` finds what has no message.
+            logger.warning("%d tasks have no message yet: %s", len(back), error)
+
+    def publish_records(self, session: Session, task_ids: Sequence[str]) -> None:
+        """Send a message for each of *task_ids* that waits; go on later where that is not possible
+        now.
+
+        Raises:
+            BrokerError: The ledger does not say which do.
+        """
+        now = self._ledger.clock.now()
+        records = [self._ledger.get(each) for each in dict.fromkeys(task_ids)]
+        again = [
+            Outgoing.of_record(record, now)
+            for record in records
+            if record is not None and record.is_waiting
+        ]
+        if again:
+            publishing = session.begin(session.publisher.publish_or_owe(again))
+            if not session.publisher.blocked:
+                with contextlib.suppress(TooLate):
+                    publishing.result(PATIENCE)

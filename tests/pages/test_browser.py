@@ -1,0 +1,381 @@
+"""The page and the widget as somebody who waits sees them: in a browser, with real workers."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from acked.pages.view import Phase
+from tests.harness.workers import Worker, until
+from tests.pages.conftest import TOLD, Open, Server, Shop
+
+expect.set_options(timeout=TOLD)
+
+HOSTILE = '<script>document.title="owned"</script>"><img src=x onerror="document.title=\'owned\'">'
+CARD = "acked-task > .acked, .acked"
+
+
+def card(page: Page, index: int = 0) -> Any:
+    """The part of a widget that is seen."""
+    return page.locator("acked-task").nth(index).locator("css=div.acked:visible")
+
+
+def shows(page: Page, phase: Phase, text: str = "", *, index: int = 0) -> None:
+    """Wait until the page shows *phase*, and *text* somewhere in it."""
+    expect(card(page, index)).to_have_attribute("data-phase", phase.value)
+    if text:
+        expect(card(page, index)).to_contain_text(text)
+
+
+def style(page: Page, selector: str, name: str) -> str:
+    """A computed style of one part of the widget."""
+    value: str = page.evaluate(
+        """([selector, name]) => {
+            const root = document.querySelector("acked-task").shadowRoot;
+            return getComputedStyle(root.querySelector(selector))[name];
+        }""",
+        [selector, name],
+    )
+    return value
+
+
+def settles(page: Page, selector: str, name: str, value: str) -> None:
+    """Wait until a style has *value*."""
+    until(
+        lambda: style(page, selector, name) == value,
+        what=f"{name} of {selector} to be {value}, is {style(page, selector, name)}",
+    )
+
+
+# -- the story of a task ---------------------------------------------------------------------------
+
+
+def test_the_ring_turns_while_a_task_works_and_becomes_a_check_mark(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
+    gate = shop.gate()
+    shop.app.records.pause("held")
+    result = shop.tasks.work.apply_async([gate, 1], {"message": ""}, queue="held")
+    page = visit(shop.url(result))
+    shows(page, Phase.WAITING, "Waiting to start")
+    shop.app.records.resume("held")
+    shows(page, Phase.WORKING, "Working")
+    assert style(page, ".turn", "animationName") == "acked-turn"
+    assert style(page, ".check", "opacity") == "0"
+    shop.let(gate, 1)
+    shows(page, Phase.DONE, "Done")
+    settles(page, ".check", "strokeDashoffset", "0px")
+    settles(page, ".disc", "opacity", "1")
+    settles(page, ".turn", "animationName", "none")
+    assert style(page, ".check", "opacity") == "1"
+    expect(page).to_have_title("Importing customers.csv: Done")
+    page.get_by_role("link", name="Open the result").click()
+    expect(page.locator("body")).to_have_text("the result")
+
+
+def test_steps_are_shown_as_they_come_and_a_reload_goes_on_where_it_was(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
+    gate = shop.gate()
+    result = shop.tasks.work.delay(gate, 4)
+    page = visit(shop.url(result))
+    bar = page.get_by_role("progressbar", name="Importing customers.csv")
+    for step in (1, 2):
+        shop.let(gate, step)
+        shows(page, Phase.WORKING, f"{step} of 4")
+        expect(bar).to_have_attribute("aria-valuenow", str(25 * step))
+        expect(bar).to_have_attribute("aria-valuetext", f"{step} of 4")
+    status = page.locator("acked-task").get_by_role("status").first
+    expect(status).to_have_text("Working. 2 of 4")
+    page.reload()
+    shows(page, Phase.WORKING, "2 of 4")
+    shop.let(gate, 4)
+    shows(page, Phase.DONE)
+    expect(bar).to_have_attribute("aria-valuenow", "100")
+    page.reload()
+    shows(page, Phase.DONE)
+    assert style(page, ".check", "transitionDuration") == "0s"  # it was done before
+
+
+def test_a_killed_worker_is_told_as_an_interruption_and_ends_in_a_check_mark(
+    shop: Shop, visit: Open
+) -> None:
+    first, gate = shop.work("doomed"), shop.gate()
+    result = shop.tasks.work.apply_async([gate, 4], queue="doomed")
+    shop.let(gate, 1)
+    page = visit(shop.url(result))
+    shows(page, Phase.WORKING, "1 of 4")
+    shop.let(gate, 0)
+    first.kill_tree()
+    shop.work("doomed")
+    shows(page, Phase.INTERRUPTED, "Interrupted, continuing")
+    expect(card(page)).to_contain_text("It continues by itself.")
+    shop.let(gate, 4)
+    shows(page, Phase.DONE)
+    settles(page, ".check", "strokeDashoffset", "0px")
+
+
+def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
+    gate = shop.gate()
+    page = visit(shop.url(shop.tasks.flaky.delay(gate)))
+    shows(page, Phase.TRYING_AGAIN, "Attempt 2 of 5")
+    expect(card(page)).to_contain_text("Tries again in 1")
+    assert "the-inner-reason" not in page.content()
+    shows(page, Phase.WORKING, "Attempt 2 of 5")
+    shop.let(gate, 1)
+    shows(page, Phase.DONE, "at last")
+
+
+def test_a_failure_is_announced_without_its_text_and_can_be_tried_again(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
+    shop.app.records.pause("held")
+    result = shop.tasks.fails.apply_async(["the-inner-reason"], queue="held")
+    page = visit(shop.url(result, "retry"))
+    shows(page, Phase.WAITING)
+    shop.app.records.resume("held")
+    shows(page, Phase.FAILED, "Something went wrong.")
+    expect(page.locator("acked-task").get_by_role("alert")).to_have_text(
+        "Failed. Something went wrong."
+    )
+    assert "the-inner-reason" not in page.content()
+    shop.app.records.pause("held")
+    page.get_by_role("button", name="Try again").click()
+    shows(page, Phase.WAITING)
+
+
+def test_a_running_task_is_cancelled_with_its_button(
+    shop: Shop, worker: Worker, visit: Open
+) -> None:
+    result = shop.tasks.work.delay(shop.gate(), 2)
+    page = visit(shop.url(result, "cancel"))
+    shows(page, Phase.WORKING)
+    page.get_by_role("button", name="Cancel").click()
+    shows(page, Phase.CANCELLED, "Cancelled")
+    expect(page.get_by_role("button")).to_have_count(0)
+
+
+def test_a_countdown_counts_down(shop: Shop, visit: Open) -> None:
+    page = visit(shop.url(shop.stage.trying_again(wait=40)))
+    shows(page, Phase.TRYING_AGAIN)
+    facts = card(page).locator(".facts")
+
+    def seconds() -> int:
+        found = re.search(r"in (\d+)\s", facts.inner_text())
+        return int(found[1]) if found else 0
+
+    first = seconds()
+    assert 0 < first <= 40
+    until(lambda: 0 < seconds() < first, what="the countdown to go on")
+
+
+# -- without JavaScript ----------------------------------------------------------------------------
+
+
+def test_without_javascript_the_page_looks_again_and_its_forms_work(
+    shop: Shop, visit: Open
+) -> None:
+    task_id = shop.stage.working()
+    waiting = shop.stage.send()
+    page = visit(shop.url(task_id), java_script_enabled=False)
+    shows(page, Phase.WORKING, "3 of 10")
+    held = shop.app.records.get(task_id)
+    progress = type(held.progress)(done=7, total=10, message="Packing", at=shop.stage.now)
+    assert shop.app.records.report(task_id, held.token, progress)
+    shows(page, Phase.WORKING, "7 of 10")  # by itself
+    page.goto(shop.url(waiting, "cancel", "retry"))
+    page.get_by_role("button", name="Cancel").click()
+    shows(page, Phase.CANCELLED)
+    page.get_by_role("button", name="Try again").click()
+    shows(page, Phase.WAITING)
+    page.get_by_role("link", name="Look again").click()
+    shows(page, Phase.WAITING)
+
+
+# -- one page, many tasks --------------------------------------------------------------------------
+
+
+def test_many_widgets_of_a_page_share_one_stream(shop: Shop, visit: Open) -> None:
+    phases = [Phase.WORKING, Phase.DONE, Phase.FAILED, Phase.WAITING]
+    tokens = [shop.pages.token_for(shop.stage(phase)) for phase in phases]
+    page = visit("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(f"{shop.server.url}/several?" + "&".join(f"t={each}" for each in tokens))
+    for index, phase in enumerate(phases):
+        shows(page, phase, index=index)
+    assert (asked.count("events"), asked.count("states")) == (1, 0)
+
+
+def test_a_widget_tells_its_page_of_each_change_and_of_the_end(shop: Shop, visit: Open) -> None:
+    waiting = shop.stage.send()
+    page = visit("about:blank")
+    page.add_init_script(
+        """window.heard = [];
+        for (const name of ["acked:change", "acked:done"]) {
+            addEventListener(name, (event) => heard.push([name, event.detail.phase]));
+        }"""
+    )
+    page.goto(f"{shop.server.url}/several?t={shop.pages.token_for(waiting)}")
+    shows(page, Phase.WAITING)
+    shop.app.AsyncResult(waiting).revoke()
+    shows(page, Phase.CANCELLED)
+    assert page.evaluate("heard") == [
+        ["acked:change", "waiting"], ["acked:change", "cancelled"], ["acked:done", "cancelled"],
+    ]  # fmt: skip
+
+
+# -- bad connections -------------------------------------------------------------------------------
+
+
+def test_where_streams_do_not_work_the_widget_polls(shop: Shop, visit: Open) -> None:
+    task_id = shop.stage.send()
+    page = visit("about:blank")
+    page.route("**/events", lambda route: route.abort())
+    page.goto(shop.url(task_id))
+    shows(page, Phase.WAITING)
+    shop.app.AsyncResult(task_id).revoke()
+    shows(page, Phase.CANCELLED)
+
+
+def test_a_tab_that_nobody_looks_at_holds_no_connection(shop: Shop, visit: Open) -> None:
+    page = visit("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.add_init_script(
+        """window.looked_at = false;
+        Object.defineProperty(document, "hidden", { get: () => !window.looked_at });"""
+    )
+    page.goto(shop.url(shop.stage.working()))
+    shows(page, Phase.WORKING)
+    assert ("states" in asked, "events" in asked) == (True, False)
+    with page.expect_request("**/events"):
+        page.evaluate(
+            """() => {
+                window.looked_at = true;
+                document.dispatchEvent(new Event("visibilitychange"));
+            }"""
+        )
+
+
+def test_a_server_that_is_away_is_told_and_found_again(shop: Shop, visit: Open) -> None:
+    task_id = shop.stage.send()
+    server = Server(shop.directory, shop.environment)
+    page = visit(f"{server.url}{shop.pages.url_for(task_id)}")
+    shows(page, Phase.WAITING)
+    server.stop()
+    expect(card(page)).to_contain_text("The connection is lost.")
+    server = Server(shop.directory, shop.environment, server.port)
+    try:
+        shop.app.AsyncResult(task_id).revoke()
+        shows(page, Phase.CANCELLED)
+        expect(card(page)).not_to_contain_text("The connection is lost.")
+    finally:
+        server.stop()
+
+
+def test_a_stream_that_ends_is_opened_again(shop: Shop, visit: Open) -> None:
+    task_id = shop.stage.send()
+    server = Server(shop.directory, {**shop.environment, "PAGES_LIFETIME": "0.5"})
+    try:
+        page = visit("about:blank")
+        asked: list[float] = []
+        page.on("request", lambda r: asked.append(time.monotonic()) if "events" in r.url else None)
+        page.goto(f"{server.url}{shop.pages.url_for(task_id)}")
+        shows(page, Phase.WAITING)
+        until(lambda: page.wait_for_timeout(50) or len(asked) >= 3, what="a third stream")
+        shop.app.AsyncResult(task_id).revoke()
+        shows(page, Phase.CANCELLED)
+    finally:
+        server.stop()
+
+
+# -- hostile texts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_hostile_texts_are_shown_and_do_nothing(shop: Shop, visit: Open, scripts: bool) -> None:
+    text = HOSTILE + "\r\n\r\nevent: task\u202egnp"
+    page = visit(
+        shop.url(shop.stage.working(message=text), label=text), java_script_enabled=scripts
+    )
+    shows(page, Phase.WORKING, "<script>")
+    expect(card(page).locator(".label")).to_contain_text('onerror="document.title')
+    shows(page, Phase.WORKING, "event: task gnp")
+    if scripts:
+        assert "owned" not in page.evaluate("document.title").partition("<")[0]
+        assert page.evaluate("document.images.length") == 0
+    else:
+        assert page.locator("img").count() == 0
+
+
+def test_a_hostile_result_is_text(shop: Shop, visit: Open) -> None:
+    result = b'"<img src=x onerror=alert(1)>\\r\\n\\u202egnp"'
+    page = visit(shop.url(shop.stage.done(result)))
+    expect(card(page).locator(".result")).to_have_text("<img src=x onerror=alert(1)> gnp")
+
+
+def test_a_link_that_does_not_work_says_so_and_asks_no_more(shop: Shop, visit: Open) -> None:
+    page = visit("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{shop.server.url}/tasks/task/nonsense")
+    expect(page.locator("body")).to_contain_text("This link does not work")
+    assert [url.rpartition("/")[2] for url in asked] == ["nonsense", "acked-task.css"]
+    page.goto(f"{shop.server.url}/several?t=nonsense")
+    shows(page, Phase.REFUSED)
+
+
+# -- for everybody ---------------------------------------------------------------------------------
+
+
+def violations(page: Page) -> list[str]:
+    found: list[str] = page.evaluate(
+        """async () => (await axe.run(document)).violations.map(
+            (each) => each.id + ": " + each.nodes.map((node) => node.html).join(" "))"""
+    )
+    return found
+
+
+def test_axe_finds_nothing_on_any_phase_light_or_dark(shop: Shop, visit: Open, axe: str) -> None:
+    # axe tries things out with inline styles, which the pages would forbid.
+    page = visit("about:blank", reduced_motion="reduce", bypass_csp=True)
+    for phase in (each for each in Phase if each is not Phase.REFUSED):
+        page.goto(shop.url(shop.stage(phase), "cancel", "retry"))
+        shows(page, phase)
+        page.evaluate(axe)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == [], (phase, scheme)
+    page.goto(f"{shop.server.url}/tasks/task/nonsense")
+    page.evaluate(axe)
+    assert violations(page) == []
+
+
+def test_whoever_wants_no_motion_gets_none(shop: Shop, visit: Open) -> None:
+    page = visit(shop.url(shop.stage.working(total=0)), reduced_motion="reduce")
+    shows(page, Phase.WORKING)
+    assert style(page, ".turn", "animationName") == "none"
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(shop: Shop, visit: Open) -> None:
+    label = "Importing " + "averylongnamewithoutanyblank" * 4
+    page = visit(
+        shop.url(shop.stage.working(), "cancel", label=label),
+        viewport={"width": 320, "height": 560},
+    )
+    shows(page, Phase.WORKING)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_the_files_of_the_widget_stay_small() -> None:
+    static = Path(__file__).resolve().parents[2] / "src/acked/pages/static"
+    assert (static / "acked-task.js").stat().st_size < 20_000
+    assert len((static / "acked-task.js").read_text().splitlines()) < 400
