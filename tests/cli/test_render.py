@@ -10,16 +10,16 @@ import pytest
 from rich.console import Console
 
 from acked.broker import Engine, Filter
-from acked.cli.moments import clock_time, distance, duration, moment
 from acked.cli.overview import overview
 from acked.cli.render.blocks import Block, Facts, Grid, Line, Passage, on_terminal, plain, show
 from acked.cli.render.overview import overview_blocks
 from acked.cli.render.task import DATA_LIMIT, list_blocks, story_blocks
-from acked.cli.story import story, task_line
 from acked.clock import ManualClock
 from acked.delivery import Failure
 from acked.message import Message
+from acked.moments import clock_time, distance, duration, moment
 from acked.outcome import TaskPolicy, TaskUnknown, decide
+from acked.story import story, task_line
 from tests.cli.scenario import IDS
 
 BOX_DRAWING = set(map(chr, range(0x2500, 0x2580)))

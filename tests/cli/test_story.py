@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from acked.broker import Engine
-from acked.cli.story import Story, story
 from acked.clock import ManualClock
 from acked.delivery import Failure, Settlement
 from acked.message import Message
+from acked.story import Story, story
 from tests.cli.scenario import IDS, WORKER
 
 

@@ -9,11 +9,11 @@ import msgspec
 
 from acked.broker import Broker, Filter, QueueCounts, Records, WorkerRecord
 from acked.cli.finding import UNKNOWN_TASK
-from acked.cli.moments import moment
 from acked.cli.processes import task_pids
-from acked.cli.story import ProgressView, progress_view
 from acked.delivery import State
+from acked.moments import moment
 from acked.record import Record
+from acked.story import ProgressView, progress_view
 
 UNKNOWN_LOOKED = 200
 """Scheduled tasks, the newest ones, of which those are counted that no worker knows."""

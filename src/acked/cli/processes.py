@@ -6,7 +6,9 @@ import os
 import socket
 from pathlib import Path
 
-from acked.broker import WorkerRecord
+from acked.broker import Records, WorkerRecord
+from acked.delivery import State
+from acked.record import Record
 from acked.worker import template
 
 PROC = Path("/proc")
@@ -29,6 +31,14 @@ def task_pids(worker: WorkerRecord) -> list[int]:
         # process alone leads a group.
         if _is_forked_server(pid) and _leads_group(pid)
     )
+
+
+def pids_running(records: Records, record: Record) -> list[int]:
+    """Of the task processes of the worker that runs *record*, one of which it is."""
+    if record.state is not State.RUNNING:
+        return []
+    holder = record.consumer.rpartition("/")[0]
+    return [pid for each in records.workers() if each.worker == holder for pid in task_pids(each)]
 
 
 def _children(pid: int) -> list[int]:

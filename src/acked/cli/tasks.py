@@ -10,11 +10,12 @@ import click
 
 from acked.cli.finding import STATE_NAMES, Query, find, resolve
 from acked.cli.output import say, write, write_json
+from acked.cli.processes import pids_running
 from acked.cli.render.task import list_blocks, story_blocks
 from acked.cli.source import Source, json_option, source_options, target_argument
-from acked.cli.story import story as read_story
-from acked.cli.story import task_line
 from acked.escaping import one_line
+from acked.story import story as read_story
+from acked.story import task_line
 
 state_option = click.option(
     "--state", "states", multiple=True, metavar="STATE",
@@ -98,7 +99,8 @@ def show(source: Source, task_id: str, traceback: bool, logs: bool, as_json: boo
     with source.open() as opened:
         now = opened.broker.clock.now()
         record = resolve(opened.records, task_id)
-        story = read_story(opened.records, record, now=now, app=opened.app)
+        pids = pids_running(opened.records, record)
+        story = read_story(opened.records, record, now=now, app=opened.app, pids=pids)
     if as_json:
         write_json(story)
     else:

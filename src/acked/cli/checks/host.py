@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from acked.broker import Filter, Records
 from acked.cli.checks.finding import Finding, info, ok, warn
-from acked.cli.moments import duration
 from acked.clock import Clock
+from acked.moments import duration
 
 EARLIEST = 1_704_067_200.0
 """The first second of 2024: acked did not exist before."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from acked.broker import QueueCounts, Records, WorkerRecord
 from acked.cli.checks.finding import Finding, fail, info, ok, warn
 from acked.cli.finding import UNKNOWN_HINT, UNKNOWN_TASK, Query, find
-from acked.cli.moments import duration
 from acked.cli.wording import counted, few
 from acked.delivery import WAITING
+from acked.moments import duration
 
 LOOKED_THROUGH = 5_000
 """Waiting tasks, the newest ones, that are looked through for unknown names."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from acked.cli.moments import duration
 from acked.cli.overview import Overview, QueueView, RunningView, WorkerView
 from acked.cli.render.blocks import Block, Grid, Line
 from acked.cli.render.task import progress_words
 from acked.cli.wording import counted
 from acked.logs import short_id
+from acked.moments import duration
 
 RUNNING_ROWS = 20
 

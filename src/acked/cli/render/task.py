@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from acked.cli.finding import UNKNOWN_HINT, UNKNOWN_TASK
-from acked.cli.moments import clock_time, distance, duration
 from acked.cli.render.blocks import Block, Facts, Grid, Passage
-from acked.cli.story import AttemptView, FailureView, ProgressView, Story, TaskLine
 from acked.cli.wording import counted
 from acked.logs import short_id
+from acked.moments import clock_time, distance, duration
+from acked.story import AttemptView, FailureView, ProgressView, Story, TaskLine
 
 DATA_LIMIT = 2_000
 """Characters of arguments or of a result that are shown."""

@@ -1,6 +1,6 @@
 """One task as it is shown: read from its record, redacted, as plain data.
 
-JSON output is this data as it stands; `acked.cli.render` makes text of it.
+The command line prints this data, as JSON or as text, and the dashboard draws its page of it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import msgspec
 
 from acked.app import Acked
 from acked.broker import Records
-from acked.cli.moments import moment
-from acked.cli.processes import task_pids
 from acked.delivery import Event, Failure, State
 from acked.errors import MessageUnreadable
 from acked.message import Message, decode, decode_arguments
+from acked.moments import moment
 from acked.record import Attempt, Progress, Record, celery_state
 from acked.redaction import redact, redact_positional, redact_text
 
@@ -153,12 +152,15 @@ def task_line(record: Record) -> TaskLine:
     )
 
 
-def story(records: Records, record: Record, *, now: float, app: Acked | None) -> Story:
+def story(
+    records: Records, record: Record, *, now: float, app: Acked | None, pids: Sequence[int] = ()
+) -> Story:
     """The whole story of *record*.
 
     Args:
         now: Wall-clock time in seconds.
         app: Tells the names of positional arguments, so that those are redacted as well.
+        pids: Of the processes one of which runs it.
     """
     checkpoint = records.saved(record.id)
     attempts = [_attempt(each) for each in records.attempts(record.id)]
@@ -178,7 +180,7 @@ def story(records: Records, record: Record, *, now: float, app: Acked | None) ->
         claimed=moment(record.claimed),
         finished=line.finished,
         process=record.consumer,
-        pids=_pids(records, record),
+        pids=list(pids),
         attempts_counted=record.attempt,
         retries=record.retries,
         losses=record.losses,
@@ -189,15 +191,8 @@ def story(records: Records, record: Record, *, now: float, app: Acked | None) ->
         result=_result(record.result),
         failure=_failure(record.failure),
         attempts=attempts,
-        **_sent(record, _parameter_names(app, record.task)),
+        **_sent(record, parameter_names(app, record.task)),
     )
-
-
-def _pids(records: Records, record: Record) -> list[int]:
-    if record.state is not State.RUNNING:
-        return []
-    holder = record.consumer.rpartition("/")[0]
-    return [pid for each in records.workers() if each.worker == holder for pid in task_pids(each)]
 
 
 def _sent(record: Record, names: Sequence[str]) -> dict[str, Any]:
@@ -230,7 +225,8 @@ def _options(message: Message) -> dict[str, Any]:
     return found | {name: at for name, at in times.items() if at is not None}
 
 
-def _parameter_names(app: Acked | None, task_name: str) -> Sequence[str]:
+def parameter_names(app: Acked | None, task_name: str) -> Sequence[str]:
+    """What the parameters of a task are called, as far as *app* knows."""
     task = app.tasks.get(task_name) if app is not None else None
     if task is None:
         return ()
