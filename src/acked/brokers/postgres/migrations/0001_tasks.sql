@@ -7,6 +7,12 @@
 -- it there. PostgreSQL writes a changed row anew, with an entry in every index that has it; moved,
 -- a row is small, and its way through a worker costs three new index entries and not ten.
 
+-- Which database this is, so that a connection can be told to lead to it.
+CREATE TABLE {schema}.place (
+    id uuid NOT NULL
+);
+INSERT INTO {schema}.place VALUES (gen_random_uuid());
+
 CREATE TABLE {schema}.task (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- `Record.tag`
     sent double precision NOT NULL,
