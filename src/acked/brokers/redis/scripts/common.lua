@@ -27,7 +27,7 @@
 --   holders                  set     workers that may have a key of the next kind
 --   held:<worker>            hash    T -> the consumer that holds it, of what is RUNNING
 --   kill                     set     T, of what is RUNNING and was revoked with terminate
---   done:<state>             zset    T -> finished, of what is in that final state
+--   done:<state>             zset    T -> finished in microseconds, of what is in that final state
 --   count                    hash    <state>:<queue> -> how many
 --   paused                   set     queues
 --   lease                    zset    worker -> steady time at which its lease runs out
@@ -41,7 +41,7 @@
 
 local P = KEYS[1]
 local call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
-local pack, decode = cmsgpack.pack, cmsgpack.unpack
+local pack, decode, decode_some = cmsgpack.pack, cmsgpack.unpack, cmsgpack.unpack_limit
 local args = decode(ARGV[1])
 local now, steady = args[1], args[2]
 if not now then
@@ -50,22 +50,25 @@ if not now then
   steady = now
 end
 
--- The fields of a record. Absent is false, since nil would end a table.
+-- The fields of a record, after the number of its form. Absent is false, since nil would end a
+-- table.
+local FORM = 1
 local ID, TASK, QUEUE, PRIORITY, SENT, STATE, DUE, ATTEMPT, RETRIES, LOSSES, SUSPECTED, RUNS, TOKEN,
   CONSUMER, CLAIMED, FINISHED, REASON, REVOKE, ENTRIES, STARTED, RESULT, FAILED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22
+  2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23
 -- ENTRIES   how many entries of its history are in `attempt`
 -- STARTED   of a SUCCESS: when its last attempt began. That attempt has no entry of its own, as
 --           the record says all there is to say of it
 -- RESULT    the result itself if it is short; true if it is in `result`
 -- FAILED    whether there is one in `failure`
 local FIELDS = 22
+local BEFORE_FIELDS = 4 -- bytes of a record: the array's header, the form
 
 local AT_ONCE = 2000 -- arguments of one command; unpack is limited by Lua's stack
 local LEASE = 10
 local TOKENS = 256 -- tokens that a wake list holds at most
 
-local function tag_of(number) return format('%013.0f', number) end
+local function tag_of(number) return format('%013d', number) end
 
 local function worker_of(consumer) return string.match(consumer, '^[^/]*') end
 
@@ -153,17 +156,35 @@ end
 -- Writes may begin though memory is at its limit; see above.
 local function begin() call('DEL', P .. 'nothing') end
 
+-- A record from its bytes. As values one after the other, since a table that grows field by field
+-- costs twice the time; in the place of the form stands where they end.
+local function record(blob)
+  local r = {decode_some(blob, FIELDS, BEFORE_FIELDS)}
+  r[1] = FORM
+  return r
+end
+
 -- The records of *tags*, false where there is none.
 local function records(tags)
   local all = values('state', tags)
   for i = 1, #all do
-    local blob = all[i]
-    if blob then all[i] = {decode(blob)} end
+    if all[i] then all[i] = record(all[i]) end
   end
   return all
 end
 
-local function store(tag, r) two(hset, 'state', tag, pack(unpack(r, 1, FIELDS))) end
+local function store(tag, r) two(hset, 'state', tag, pack(r)) end
+
+-- A number as text, exactly; many have the same one after the other.
+local last_number, last_text
+
+local function exact(number)
+  if number ~= last_number then last_number, last_text = number, format('%.17g', number) end
+  return last_text
+end
+
+-- Scores of done:* are whole microseconds.
+local function micros(seconds) return format('%d', floor(seconds * 1000000 + 0.5)) end
 
 local function ring(queue, tasks) bells[queue] = (bells[queue] or 0) + tasks end
 
@@ -194,7 +215,7 @@ end
 local function line_up(tag, r)
   local queue, priority = r[QUEUE], r[PRIORITY]
   if r[STATE] == 'QUEUED' then
-    two(zadd, ready_key(priority, queue), r[DUE], tag)
+    two(zadd, ready_key(priority, queue), exact(r[DUE]), tag)
     if priority ~= 0 then two(zadd, 'lanes:' .. queue, priority, priority) end
     ring(queue, 1)
   else
@@ -202,7 +223,7 @@ local function line_up(tag, r)
     -- Somebody must learn that this one is due before what was due next.
     local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
     if not first[2] or tonumber(first[2]) > r[DUE] then bells[queue] = bells[queue] or 1 end
-    two(zadd, key, r[DUE], tag)
+    two(zadd, key, exact(r[DUE]), tag)
     one(sadd, 'scheduled', queue)
   end
 end
@@ -251,7 +272,7 @@ end
 
 -- Make what is due in *queue* ready, up to *limit*; how many.
 local function promote(queue, limit)
-  local due = call('ZRANGEBYSCORE', P .. 'later:' .. queue, '-inf', now, 'LIMIT', 0, limit)
+  local due = call('ZRANGEBYSCORE', P .. 'later:' .. queue, '-inf', exact(now), 'LIMIT', 0, limit)
   if #due == 0 then return 0 end
   for i, r in ipairs(records(due)) do
     local tag = due[i]
@@ -286,7 +307,7 @@ local function hand_out(tags, consumer, base)
       r[STATE], r[ATTEMPT], r[TOKEN] = 'RUNNING', r[ATTEMPT] + 1, base + tag
       r[CONSUMER], r[CLAIMED], r[REASON] = consumer, now, ''
       n = n + 1
-      found[n], blobs[n] = tag, pack(unpack(r, 1, FIELDS))
+      found[n], blobs[n] = tag, pack(r)
       two(hset, 'state', tag, blobs[n])
       two(hset, held, tag, consumer)
     end

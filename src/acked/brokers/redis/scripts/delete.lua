@@ -25,7 +25,7 @@ elseif kind == 'queue' then
     for _, tag in ipairs(later) do tags[#tags + 1] = tag end
   end
 else
-  tags = call('ZRANGEBYSCORE', P .. 'done:' .. what, '-inf', '(' .. format('%.17g', args[6]), 'LIMIT', 0, limit)
+  tags = call('ZRANGEBYSCORE', P .. 'done:' .. what, '-inf', '(' .. micros(args[6]), 'LIMIT', 0, limit)
 end
 local found = records(tags)
 for i, r in ipairs(found) do

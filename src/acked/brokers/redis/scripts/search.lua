@@ -24,7 +24,7 @@ local found, where = {}, 0
 local function look_at(tags)
   for i, blob in ipairs(values('state', tags)) do
     if blob then
-      local id, name, its_queue, _, _, state = decode(blob)
+      local _, id, name, its_queue, _, _, state = decode_some(blob, 6, BEFORE_FIELDS)
       if (not wanted or wanted[state]) and (not queue or its_queue == queue)
         and (not task or name == task) and (not part or string.find(id, part, 1, true)) then
         found[#found + 1] = tags[i]

@@ -22,7 +22,7 @@ local function settle(rows)
     local at, tag = (i - 1) * WIDTH, tags[i]
     local r = known[tag]
     if r == nil then
-      r = blobs[i] and {decode(blobs[i])}
+      r = blobs[i] and record(blobs[i])
       known[tag] = r
     end
     if not r or r[TOKEN] ~= rows[at + 3] or r[ID] ~= rows[at + 2] then
@@ -83,7 +83,7 @@ local function settle(rows)
         line_up(tag, r)
       else
         r[FINISHED] = ended
-        two(zadd, 'done:' .. state, ended, tag)
+        two(zadd, 'done:' .. state, micros(ended), tag)
       end
       store(tag, r)
     end
