@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  the prefix, "{acked}:" for the prefix acked. Every key of this broker begins with it.
 --          The braces make all of them one hash slot, so that one script may touch any of them on
---          a Cluster too.
+--          a Cluster too. No key is the prefix alone: so while a Cluster moves the slot, a node
+--          sends the script away at once (ASK) and none runs on half of the keys.
 -- ARGV[1]  the arguments, MessagePack: now, steady, then those of the script.
 -- ARGV[2…] bytes that are stored as they are (bodies, results), named by their place in ARGV.
 --

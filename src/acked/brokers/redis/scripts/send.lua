@@ -1,4 +1,5 @@
--- Store messages: all or none. Those whose id is known change nothing.
+-- Store messages: all or none, and so in one script, however many. Those whose id is known change
+-- nothing.
 --
 -- args[3]  flat rows: id, task, queue, priority, eta, sent; the n-th body is ARGV[n + 1].
 -- Returns  now.
