@@ -13,7 +13,7 @@ from acked.brokers.redis import RedisBroker, scripts
 from acked.clock import Clock
 from acked.delivery import Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
-from acked.testing import BrokerConformance, BrokerStateMachine
+from acked.testing import BrokerStateMachine, LedgerConformance
 from acked.testing.timeline import Background, message
 from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer, until
 
@@ -30,7 +30,7 @@ def sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentinel
         yield sentinel
 
 
-class TestRedisCluster(BrokerConformance):
+class TestRedisCluster(LedgerConformance):
     @pytest.fixture(autouse=True)
     def _cluster(self, cluster: RedisCluster) -> None:
         self.address = cluster.fresh()

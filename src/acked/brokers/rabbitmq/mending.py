@@ -5,8 +5,8 @@ queue is there, and confirms messages to it in the meantime. Killed in that seco
 with a queue that has no leader, now or ever, and so answers nothing that is asked of it, while
 all the others do (seen with 3.10.8).
 
-So whoever makes a queue, and loses the connection soon after, *suspects* it. A suspect that does not
-answer is deleted and made anew. What was in it is in the ledger, and is sent again.
+So whoever makes a queue, and loses the connection soon after, *suspects* it. A suspect that does
+not answer is deleted and made anew. What was in it is in the ledger, and is sent again.
 """
 
 from __future__ import annotations
