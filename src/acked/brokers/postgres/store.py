@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from acked.broker import DEFAULT_LEASE
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call, Database, Statement
+from acked.brokers.postgres.looking import Looks
 from acked.brokers.postgres.values import float8, int4, int4s, int8
 from acked.brokers.postgres.waiting import Waiting
 from acked.clock import Clock, ServerClock
@@ -29,7 +30,8 @@ class Store:
         self._given_clock = clock
         self._server_clock = ServerClock()
         self._known_place: tuple[str, str] | None = None
-        self._waiting = Waiting(database, clock, self._server_clock)
+        self._looks = Looks()
+        self._waiting = Waiting(database, clock, self._server_clock, self._looks)
 
     @property
     def clock(self) -> Clock:
@@ -58,6 +60,12 @@ class Store:
             (((place, database),),) = self._database.run(Call(PLACE), repeatable=True)
             self._known_place = place, database
         return self._known_place
+
+    def _ready_again(self, queues: Sequence[str]) -> None:
+        """What was no longer ready in *queues* is again: look there, and let others look."""
+        if queues:
+            self._looks.begin_anew(queues)
+            self._database.run(*self._wake(queues))
 
     def _wake(self, queues: Iterable[str]) -> list[Call]:
         """What wakes those who wait for *queues*, to be run after what they wait for."""
