@@ -27,7 +27,7 @@ from pika.exceptions import AMQPError
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.mending import Suspects
-from acked.brokers.rabbitmq.outgoing import PRIORITY, Outgoing, task_of
+from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
 from acked.brokers.rabbitmq.topology import DEAD, lines, place_of, queue_of
 from acked.errors import BrokerError
 
@@ -336,11 +336,10 @@ class Consumer:
         if number != self._number:
             return
         tag = method.delivery_tag
-        headers = properties.headers or {}
-        priority = headers.get(PRIORITY, 0)
+        priority = priority_of(properties)
         ready = float(properties.timestamp or 0)
-        message = Outgoing(task_of(properties), body, method.routing_key, ready, int(priority))
-        ticket = Ticket(-int(priority), ready, tag, message, number)
+        message = Outgoing(task_of(properties), body, method.routing_key, ready, priority)
+        ticket = Ticket(-priority, ready, tag, message, number)
         self._unacknowledged[tag] = None
         with self._lock:
             heapq.heappush(shelf.tickets, ticket)
