@@ -138,7 +138,8 @@ def _record(
 ) -> Record:  # fmt: skip
     (
         _form, task_id, task, queue, priority, sent, state, due, attempt, retries, losses,
-        suspected, runs, token, consumer, since, finished, reason, revoke, _entries, _started, short, _failed,
+        suspected, runs, token, consumer, since, finished, reason, revoke, _entries, _started,
+        short, _failed,
     ) = fields  # fmt: skip
     if isinstance(short, str):
         result = short.encode()
