@@ -20,11 +20,11 @@ from typing import Any
 
 from acked.brokers.postgres.values import float8s, int2s, int8s, texts
 
-SLOW = 0.002
-"""Seconds from which on a look is a slow one."""
+MANY = 5_000
+"""Entries walked over for nothing from which on a look is a slow one: half a millisecond."""
 
-SHARE = 20
-"""A slow look is not repeated for so many times its own duration."""
+PAUSE_PER_ENTRY = 2e-6
+"""Seconds without a look from the beginning for each of them: about twenty times what it takes."""
 
 LONGEST = 1.0
 """Seconds after which there is one in any case."""
@@ -63,21 +63,21 @@ class Looks:
         """A task there was claimed; those before it were as well, or are not there yet."""
         self._marks.setdefault(queue, {})[priority] = position
 
-    def looked(self, queue: str, seconds: float, found: bool, now: float) -> None:
-        """A look at *queue* took *seconds*.
+    def looked(self, queue: str, walked: int, found: bool, now: float) -> None:
+        """A look at *queue* walked over *walked* entries for nothing.
 
         Args:
             found: Whether there was a task.
             now: What time it was, by the clock of `due`.
         """
-        if seconds < SLOW:
+        if walked < MANY:
             return
         if not found:
             # Nothing waits. What is sent from now on is due later than this.
             marks = self._marks.setdefault(queue, {})
             for priority in {0, *marks}:
                 marks[priority] = max(marks.get(priority, (0.0, 0)), (now - LONGEST, LAST_SEQ))
-        self._full_from[queue] = time.monotonic() + min(seconds * SHARE, LONGEST)
+        self._full_from[queue] = time.monotonic() + min(walked * PAUSE_PER_ENTRY, LONGEST)
 
     def begin_anew(self, queues: Iterable[str]) -> None:
         """Something waits again in *queues*."""
@@ -92,7 +92,7 @@ def note(looks: Looks, rows: Sequence[tuple[Any, ...]]) -> None:
     for row in rows:
         seq, queue = row[0], row[8]
         if seq is None:
-            looks.looked(queue, row[9], last is not None and last[8] == queue, row[10])
+            looks.looked(queue, row[3], last is not None and last[8] == queue, row[10])
         if last is not None and (seq is None or row[11] != last[11]):
             looks.claimed(last[8], last[11], (last[12], last[0]))
         last = None if seq is None else row

@@ -457,8 +457,8 @@ BEGIN
 END $$;
 
 -- `record.claim` for up to `wanted` tasks of `queues`, earlier ones first. The token of each is
--- `base` and its `seq`, added up. A row without `seq` follows those of each queue: `sent` says how
--- many seconds were spent on looking, `claimed` what time it is.
+-- `base` and its `seq`, added up. A row without `seq` follows those of each queue: `attempt` says
+-- how many entries of the index were walked over for nothing, `claimed` what time it is.
 CREATE FUNCTION {schema}.take(
     holder bytea, worker_ bytea, queues bytea[], wanted integer,
     mark_queues bytea[], mark_priorities smallint[], mark_dues double precision[],
@@ -472,19 +472,20 @@ DECLARE
     picked tid[];
     marks {schema}.mark[];
     left_ integer := wanted;
-    began timestamptz;
-    looked double precision;
+    -- PostgreSQL counts what a scan of an index gives, dead entries too. Time would tell less: on a
+    -- busy machine everything takes long.
+    entries CONSTANT oid := '{schema}.waiting_ready'::regclass;
+    before bigint;
 BEGIN
     FOREACH name IN ARRAY queues LOOP
         EXIT WHEN left_ <= 0;
         CONTINUE WHEN EXISTS (SELECT FROM {schema}.pause WHERE queue = name);
-        began := clock_timestamp();
+        before := pg_stat_get_xact_tuples_returned(entries);
         marks := {schema}.marks_of(name, mark_queues, mark_priorities, mark_dues, mark_seqs);
         IF cardinality(marks) = 0 THEN
             PERFORM {schema}.promote(name, now_);
         END IF;
         picked := {schema}.pick(name, left_, marks);
-        looked := extract(epoch FROM clock_timestamp() - began);
         IF cardinality(picked) > 0 THEN
             IF left_ = wanted THEN
                 PERFORM {schema}.expect_beats(worker_, coalesce(steady_at, now_) + lease);
@@ -493,8 +494,10 @@ BEGIN
             RETURN QUERY SELECT * FROM {schema}.hand_out(picked, holder, now_, base);
         END IF;
         RETURN QUERY SELECT
-            NULL::bigint, ''::bytea, ''::bytea, 0, 0, 0, 0, 0, name, looked, now_, 0::smallint,
-            0::double precision;
+            NULL::bigint, ''::bytea, ''::bytea,
+            (pg_stat_get_xact_tuples_returned(entries) - before)::integer
+                - coalesce(cardinality(picked), 0),
+            0, 0, 0, 0, name, 0::double precision, now_, 0::smallint, 0::double precision;
     END LOOP;
 END $$;
 
