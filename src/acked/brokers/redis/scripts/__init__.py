@@ -2,9 +2,8 @@
 
 A script is run from its beginning each time, and makes its functions anew. What that costs grows
 with the number of functions times the number of local variables that they refer to. So a script
-builds on no more than it needs, and constants (``local NAME = 1``, several in one line as well) are
-put in their places before the server sees the script. Without that, a script for one task would take
-twice as long.
+builds on no more than it needs, and constants (``local NAME = 1``, or several at once) are put in
+their places before the server sees the script.
 """
 
 from __future__ import annotations
@@ -52,25 +51,25 @@ def _text(name: str) -> str:
 # A claim whose answer was lost is not repeated: it would take yet more tasks than the caller knows
 # of. Whoever claims finds out with `seize` what it holds. What counts something is not repeated
 # either, as the second answer would be another.
-SEND = Script("send")
-TURN = Script("turn", "settle", "claim", repeatable=False)
-SETTLE = Script("turn", "settle", "claim")
-ADMIT = Script("admit", "settle", repeatable=False)
-SEIZE = Script("seize")
-PROMOTE = Script("promote")
+SEND = Script("send", "lines")
+TURN = Script("turn", "lines", "held", "settle", "claim", repeatable=False)
+SETTLE = Script("turn", "lines", "held", "settle", "claim")
+ADMIT = Script("admit", "lines", "held", "settle", repeatable=False)
+SEIZE = Script("seize", "held")
+PROMOTE = Script("promote", "lines")
 RENEW = Script("renew")
 LEAVE = Script("leave")
-LOOK = Script("look")
+LOOK = Script("look", "lines")
 READ = Script("read")
 SEARCH = Script("search")
 RARE = Script("rare")
 HISTORY = Script("history")
 NOTE = Script("note")
-COUNTS = Script("counts")
+COUNTS = Script("counts", "lines")
 WORKERS = Script("workers")
-REVOKE = Script("revoke", repeatable=False)
-REQUEUE = Script("requeue", repeatable=False)
-DELETE = Script("delete", repeatable=False)
-PAUSE = Script("pause")
-OVERDUE = Script("overdue")
+REVOKE = Script("revoke", "lines", repeatable=False)
+REQUEUE = Script("requeue", "lines", repeatable=False)
+DELETE = Script("delete", "lines", repeatable=False)
+PAUSE = Script("pause", "lines")
+OVERDUE = Script("overdue", "lines")
 TIME = Script("time")

@@ -50,7 +50,8 @@ else
       call('HDEL', P .. 'beat', worker)
     end
     -- The server's clock was set back: no lease may last longer than it was given for.
-    local long = call('ZRANGEBYSCORE', P .. 'lease', '(' .. format('%.17g', steady + LEASE), '+inf', 'WITHSCORES')
+    local longer = '(' .. exact(steady + LEASE)
+    local long = call('ZRANGEBYSCORE', P .. 'lease', longer, '+inf', 'WITHSCORES')
     for i = 1, #long, 2 do
       local beat = call('HGET', P .. 'beat', long[i])
       local lease = beat and decode(beat) or LEASE
