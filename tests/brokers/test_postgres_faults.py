@@ -234,6 +234,17 @@ def test_a_task_whose_wake_up_is_lost_is_found_all_the_same(
     assert time.monotonic() - started < NET + 5
 
 
+def test_no_wake_up_is_lost_on_the_way_to_sleep(
+    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acked.brokers.postgres.waiting.NET", 600.0)
+    for number in range(300):
+        waiting = Background(lambda: broker.wait(["default"], 600))
+        broker.send([message(f"task-{number}")])
+        waiting.answer()
+        assert len(broker.claim("w/0", ["default"], 5).deliveries) == 1
+
+
 def test_nobody_is_notified_where_nobody_waits(broker: PostgresBroker, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as other:
         other.execute(f'LISTEN "{_channel(broker)}"'.encode())
