@@ -78,7 +78,8 @@ local function values(key, fields)
   end
   local all = {}
   for i = 1, count, AT_ONCE do
-    for _, value in ipairs(call('HMGET', P .. key, unpack(fields, i, min(i + AT_ONCE - 1, count)))) do
+    local last = min(i + AT_ONCE - 1, count)
+    for _, value in ipairs(call('HMGET', P .. key, unpack(fields, i, last))) do
       all[#all + 1] = value
     end
   end

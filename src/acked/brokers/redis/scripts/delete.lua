@@ -42,7 +42,8 @@ if kind == 'ids' then
 elseif kind == 'queue' then
   for _, lane in ipairs(lanes(what)) do
     if #tags < limit then
-      for _, tag in ipairs(call('ZRANGE', P .. lane, 0, limit - #tags - 1)) do tags[#tags + 1] = tag end
+      local first = call('ZRANGE', P .. lane, 0, limit - #tags - 1)
+      for _, tag in ipairs(first) do tags[#tags + 1] = tag end
     end
   end
   if #tags < limit then
@@ -50,7 +51,8 @@ elseif kind == 'queue' then
     for _, tag in ipairs(later) do tags[#tags + 1] = tag end
   end
 else
-  tags = call('ZRANGEBYSCORE', P .. 'done:' .. what, '-inf', '(' .. micros(args[6]), 'LIMIT', 0, limit)
+  local before = '(' .. micros(args[6])
+  tags = call('ZRANGEBYSCORE', P .. 'done:' .. what, '-inf', before, 'LIMIT', 0, limit)
 end
 local found = records(tags)
 for i, r in ipairs(found) do
