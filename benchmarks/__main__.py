@@ -34,7 +34,7 @@ SECTIONS: dict[str, Callable[[Plan, Field], Report]] = {
 _DEFAULT_PARENT = Path("/var/tmp")  # noqa: S108 - a fresh directory of random name is made in it
 
 
-_PIPED_WIDTH = 110
+_PIPED_WIDTH = 124
 
 
 def main() -> int:

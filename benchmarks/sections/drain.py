@@ -123,7 +123,7 @@ def _report(plan: Plan, field: Field, found: _Found) -> Report:
         for wanted in field.drain
     ]  # fmt: skip
     return Report(
-        f"No-op drain, two processes ({field.name})",
-        ("", "tasks", "tasks/s", "acked is", "worker CPU µs", "server CPU µs"),
+        f"No-op drain, two processes, CPU µs a task ({field.name})",
+        ("", "tasks", "tasks/s", "acked is", "worker µs", "server µs"),
         rows, targets, series,
     )  # fmt: skip

@@ -21,11 +21,11 @@ from typing import (
 )
 
 from acked import eager, signals
-from acked.broker import Engine
+from acked.broker import Engine, Transactional
 from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
 from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
-from acked.errors import ConfigurationError
+from acked.errors import ConfigurationError, NotSendable
 from acked.message import Message
 from acked.options import GivenOptions
 from acked.project import default_broker_url, find_module, module_name
@@ -33,6 +33,7 @@ from acked.publisher import Publisher
 from acked.registration import check_function, elsewhere, place_of, same_function
 from acked.result import AsyncResult as Result
 from acked.sending import announce, as_celery_tells
+from acked.shield import shielded
 from acked.signature import Signature
 from acked.task import CHUNK, AsyncTask, Task
 
@@ -256,11 +257,18 @@ class Acked:
             task.get("options"), immutable=task.get("immutable", False),
         )  # fmt: skip
 
-    def send_many(self, signatures: Iterable[Signature[R]]) -> list[Result[R]]:
+    def send_many(
+        self, signatures: Iterable[Signature[R]], *, using: object = None
+    ) -> list[Result[R]]:
         """Send calls of any tasks, every `CHUNK` of them in one durable write.
 
         All are checked before the first is stored; should the broker fail in between, earlier
         chunks stay sent. See `Task.delay_many`.
+
+        Args:
+            signatures: The calls.
+            using: Your own connection, to send them all with the commit of the transaction that is
+                open on it. See `Task.apply_async`.
         """
         made = [
             (task := self._named(each.task), task.message(each.args, each.kwargs, each.options))
@@ -269,7 +277,7 @@ class Acked:
         if self.settings.task_always_eager:
             return [self.run_eagerly(task, message) for task, message in made]
         for start in range(0, len(made), CHUNK):
-            self.publish([message for _, message in made[start : start + CHUNK]])
+            self.publish([message for _, message in made[start : start + CHUNK]], using=using)
         return [task.AsyncResult(message.id) for task, message in made]
 
     def AsyncResult(self, task_id: str) -> Result[Any]:  # noqa: N802 - Celery's name
@@ -281,14 +289,33 @@ class Acked:
         known = self.tasks.get(task)
         return value if known is None else known.arguments.load_result(value)
 
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Store *messages*: all or none, durable when it returns."""
+    def publish(self, messages: Sequence[Message], *, using: object = None) -> None:
+        """Store *messages*: all or none, durable when it returns; or, with a connection in
+        *using*, inside the transaction that is open on it.
+
+        Raises:
+            NotSendable: The broker cannot do that on that connection.
+            BrokerError: They are not stored.
+        """
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             messages = [announce(message) for message in messages]
-        self.publisher.send(messages)
+        if using is None:
+            self.publisher.send(messages)
+        else:
+            self._send_within(using, messages)
         if signals.after_task_publish.receivers:
             for message in messages:
                 signals.after_task_publish.send(message.task, **as_celery_tells(message))
+
+    def _send_within(self, connection: object, messages: Sequence[Message]) -> None:
+        broker = self.broker
+        if not isinstance(broker, Transactional) or not broker.capabilities.transactional:
+            raise NotSendable(
+                f"using= sends inside a transaction of a PostgreSQL database that is the broker "
+                f"as well; {broker.url} is none. Leave it out and send after your commit."
+            )
+        with shielded():
+            broker.send_within(connection, messages)
 
     async def apublish(self, messages: Sequence[Message]) -> None:
         """`publish` for coroutines."""
@@ -341,13 +368,20 @@ class Acked:
         if self._broker is None:
             with self._opening:
                 if self._broker is None:
-                    broker = open_broker(
-                        self.broker_url, results=self.settings.results, clock=self._clock,
-                        timeout=self.settings.send_timeout,
-                    )  # fmt: skip
+                    broker = self.unprepared_broker()
                     broker.setup()
                     self._broker = broker
         return self._broker
+
+    def unprepared_broker(self) -> Engine:
+        """Its broker without `Broker.setup`, for what must be done before that: migrations. The
+        caller closes it."""
+        if self._given_broker is not None:
+            return self._given_broker
+        return open_broker(
+            self.broker_url, results=self.settings.results, clock=self._clock,
+            timeout=self.settings.send_timeout,
+        )  # fmt: skip
 
     @property
     def records(self) -> Engine:

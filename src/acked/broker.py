@@ -37,12 +37,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         host_local: Every user of it is on this host.
         ordered: Claims come in exact order, by priority and then age, whoever else claims and
             whatever was put back. Without it they do as a rule.
+        transactional: It is `Transactional`.
     """
 
     shared: bool
     durable: bool
     host_local: bool
     ordered: bool = True
+    transactional: bool = False
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -373,6 +375,50 @@ class Records(Protocol):
 
 class Engine(Broker, Records, Protocol):
     """A broker that keeps its own records, as every engine but a pure message broker does."""
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """A broker whose tasks can be sent inside a transaction of the caller's own."""
+
+    def send_within(self, connection: object, messages: Sequence[Message]) -> None:
+        """Store *messages* in the transaction that is open on *connection*.
+
+        They are sent with its commit, and never if it is rolled back. Nothing is committed here.
+
+        Args:
+            connection: Of the caller, to the broker's own database.
+            messages: As for `Broker.send`.
+
+        Raises:
+            NotSendable: It is no connection to that database; nothing was done on it.
+            BrokerError: The database refused; the caller's transaction has failed.
+        """
+        ...
+
+
+@runtime_checkable
+class Migrates(Protocol):
+    """A broker whose tables change from one version of acked to another. Neither method needs
+    `Broker.setup`, which refuses tables that are not those of this version."""
+
+    def pending(self) -> list[str]:
+        """Names of the migrations that it lacks, in order.
+
+        Raises:
+            BrokerError: It cannot be asked.
+            ConfigurationError: It has some that this version does not know.
+        """
+        ...
+
+    def migrate(self) -> list[str]:
+        """Apply them, each as a whole; the names of those that were applied.
+
+        Raises:
+            BrokerError: One failed. Those before it are applied.
+            ConfigurationError: As `pending`.
+        """
+        ...
 
 
 class Admission(msgspec.Struct, frozen=True):

@@ -29,7 +29,8 @@ CALL_OPTIONS = frozenset(
 MEANINGLESS = {
     "add_to_parent": "children carry the parent_id",
     "compression": "messages are not compressed",
-    "connection": "the application's broker is used",
+    "connection": "the application's broker is used; to send inside a transaction of yours, using="
+    " takes its connection",
     "exchange": "brokers here have queues alone: use queue=",
     "link": "workflows are not available yet",
     "link_error": "workflows are not available yet",
@@ -41,6 +42,7 @@ MEANINGLESS = {
     "routing_key": "brokers here have queues alone: use queue=",
     "serializer": "messages are JSON",
     "shadow": "a task has one name",
+    "using": "a transaction is for apply_async(), delay_many() and app.send_many() alone",
 }
 """Celery's options that mean nothing here, and why."""
 

@@ -30,8 +30,9 @@ class Application(RecordStore, Protocol):
         """Open the broker now; nothing when it is open."""
         ...
 
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Store *messages*: all or none, durable when it returns."""
+    def publish(self, messages: Sequence[Message], *, using: object = None) -> None:
+        """Store *messages*: all or none, durable when it returns; or, with a connection in
+        *using*, inside the transaction that is open on it."""
         ...
 
     async def apublish(self, messages: Sequence[Message]) -> None:

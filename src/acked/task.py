@@ -171,6 +171,9 @@ class Task(RunningTask, Generic[P, R]):
                 countdown), ``expires`` (seconds or datetime), ``queue``, ``priority`` (larger runs
                 sooner), ``task_id``, ``max_retries``, ``soft_time_limit``, ``time_limit``
                 (seconds; 0 switches it off), ``ignore_result``, ``headers``. None inherits.
+                ``using`` is a connection of yours to the broker's own PostgreSQL database, one of
+                psycopg's or what wraps it (``django.db.connection``): the task is sent with the
+                commit of the transaction that is open there, and never if that is rolled back.
 
         Raises:
             NotSendable: As `delay`; or an option is not known or cannot work.
@@ -206,6 +209,7 @@ class Task(RunningTask, Generic[P, R]):
         """
         if "task_id" in options:
             raise NotSendable(f"cannot send {self.name}: many calls cannot share one task_id.")
+        using = options.pop("using", None)
         dump, limit = self.arguments.dump, self.app.settings.max_message_size
         pairs = [dump(args, _NOTHING, limit=limit) for args in calls]
         sent: list[Result[R]] = []
@@ -214,12 +218,17 @@ class Task(RunningTask, Generic[P, R]):
             if self.app.settings.task_always_eager:
                 sent += [self.app.run_eagerly(self, message) for message in messages]
             else:
-                self.app.publish(messages)
+                self.app.publish(messages, using=using)
                 sent += [self._result(message.id) for message in messages]
         return sent
 
     async def adelay_many(self, calls: Iterable[Sequence[Any]], **options: Any) -> list[Result[R]]:
-        """`delay_many` for coroutines."""
+        """`delay_many` for coroutines. A transaction (``using``) is not for them."""
+        if options.get("using") is not None:
+            raise NotSendable(
+                f"cannot send {self.name}: a transaction is one thread's, and coroutines send in "
+                "another. Call delay_many(..., using=...) where the transaction is."
+            )
         return await asyncio.to_thread(self.delay_many, calls, **options)
 
     def apply(
@@ -276,11 +285,15 @@ class Task(RunningTask, Generic[P, R]):
         kwargs: Mapping[str, Any] | None,
         options: Mapping[str, Any],
     ) -> Result[R]:
+        using = None
+        if "using" in options:
+            options = dict(options)
+            using = options.pop("using")
         if self.app.settings.task_always_eager:
             return self.app.run_eagerly(self, self.message(args, kwargs, options))
         self.app.open()
         message = self.message(args, kwargs, options)
-        self.app.publish([message])
+        self.app.publish([message], using=using)
         return self._result(message.id)
 
     async def _asend(

@@ -12,10 +12,10 @@ from acked.brokers.memory import MemoryBroker
 from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import Clock
 from acked.record import Record
-from acked.testing import BrokerConformance
+from acked.testing import LedgerConformance
 
 
-class TestMemory(BrokerConformance):
+class TestMemory(LedgerConformance):
     def make_broker(self, clock: Clock) -> MemoryBroker:
         return MemoryBroker(clock)
 
@@ -25,7 +25,7 @@ class TestMemory(BrokerConformance):
         return "planted"
 
 
-class TestSQLite(BrokerConformance):
+class TestSQLite(LedgerConformance):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self.path = tmp_path / "queue.db"

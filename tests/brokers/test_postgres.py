@@ -8,7 +8,7 @@ import pytest
 from acked.broker import Engine
 from acked.brokers.postgres import PostgresBroker
 from acked.clock import Clock
-from acked.testing import BrokerConformance
+from acked.testing import LedgerConformance
 from tests.harness.places import Servers
 from tests.servers.postgres import PostgresServer
 
@@ -34,7 +34,7 @@ def empty(url: str) -> None:
         connection.execute(f"TRUNCATE {TABLES}")
 
 
-class TestPostgres(BrokerConformance):
+class TestPostgres(LedgerConformance):
     @pytest.fixture(autouse=True)
     def _place(self, shared_url: str) -> None:
         empty(shared_url)

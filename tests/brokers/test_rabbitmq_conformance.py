@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import apsw
+import psycopg
 import pytest
 
 from acked.broker import Claim, Engine, Filter, Ledger
 from acked.brokers import open_broker
 from acked.brokers.rabbitmq import RabbitMQBroker
 from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.redis import RedisBroker, scripts
 from acked.clock import Clock
 from acked.delivery import Settlement, State
 from acked.testing import BrokerConformance, BrokerStateMachine
@@ -85,24 +87,55 @@ class RabbitConformance(BrokerConformance):
         assert self.place.results is not None
         return OnASetClock(self.place.url, open_ledger(self.place.results, clock))
 
+    def plant_raw(self, broker: Engine, body: bytes) -> str:
+        """Written into the ledger by another program, and named by a message."""
+        assert isinstance(broker, RabbitMQBroker)
+        assert self.place.results is not None
+        self.plant(broker._ledger, self.place.results, body)
+        with broker._sessions.use() as session:
+            broker.publish_records(session, ["planted"])
+        return "planted"
+
+    def plant(self, ledger: Ledger, url: str, body: bytes) -> None:
+        raise NotImplementedError
+
 
 class TestRabbitMQWithSQLite(RabbitConformance):
     kind = "sqlite"
 
-    def plant_raw(self, broker: Engine, body: bytes) -> str:
-        """Written by another program, past the broker."""
-        assert isinstance(broker, RabbitMQBroker)
-        assert self.place.results is not None
-        with apsw.Connection(self.place.results.removeprefix("sqlite:///")) as other:
+    def plant(self, ledger: Ledger, url: str, body: bytes) -> None:
+        with apsw.Connection(url.removeprefix("sqlite:///")) as other:
             other.execute(
                 "INSERT INTO task (id, name, queue, priority, state, due, sent, body) "
                 "VALUES ('planted', '', 'default', 0, 'QUEUED', 0, 0, ?)",
                 (body,),
             )
         other.close()
-        with broker._sessions.use() as session:
-            broker.publish_records(session, ["planted"])
-        return "planted"
+
+
+@pytest.mark.chaos
+class TestRabbitMQWithRedis(RabbitConformance):
+    kind = "redis"
+
+    def plant(self, ledger: Ledger, url: str, body: bytes) -> None:
+        assert isinstance(ledger, RedisBroker)
+        row = ["planted", "", "default", 0, False, 0.0]
+        ledger._run(scripts.SEND, row, stored=[body])
+
+
+@pytest.mark.chaos
+class TestRabbitMQWithPostgreSQL(RabbitConformance):
+    kind = "postgres"
+
+    def plant(self, ledger: Ledger, url: str, body: bytes) -> None:
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(
+                "WITH t AS (INSERT INTO acked.task (id, name, queue, priority, sent, body)"
+                " VALUES ('planted', '', 'default', 0, 0, %s) RETURNING seq)"
+                " INSERT INTO acked.waiting (seq, due, priority, scheduled, queue)"
+                " SELECT seq, 0, 0, false, 'default' FROM t",
+                (body,),
+            )
 
 
 class Histories(BrokerStateMachine):

@@ -9,7 +9,7 @@ import pytest
 from acked.broker import Engine
 from acked.brokers.redis import RedisBroker, scripts
 from acked.clock import Clock
-from acked.testing import BrokerConformance, BrokerStateMachine
+from acked.testing import BrokerStateMachine, LedgerConformance
 from tests.servers.redis import RedisServer
 
 
@@ -19,7 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-class TestRedis(BrokerConformance):
+class TestRedis(LedgerConformance):
     @pytest.fixture(autouse=True)
     def _server(self, server: RedisServer) -> None:
         self.address = server.fresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from acked.broker import DEFAULT_LEASE, Filter
 from acked.brokers import open_broker
-from acked.brokers.redis import RedisBroker
+from acked.brokers.redis import RedisBroker, connection
 from acked.brokers.redis.address import parse
 from acked.brokers.redis.setup import conditions, inspect
 from acked.clock import ManualClock, ServerClock
@@ -23,6 +24,7 @@ from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.record import Progress
 from acked.testing.timeline import LONG, Background, beat, message, settlements
 from tests.servers.redis import RedisServer, until
+from tests.servers.server import free_port
 
 PASSWORD = "correct horse/battery@staple"  # noqa: S105 - of a server of the test's own
 ESCAPED = "correct%20horse%2Fbattery%40staple"
@@ -346,7 +348,42 @@ def test_plain_text_across_a_network_is_told(shared: RedisServer) -> None:
     assert "encryption" not in subjects("redis://localhost")
 
 
-# The password
+# TLS, and the password
+
+
+def test_over_tls_the_certificate_is_checked(
+    own: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = own.directory / "server.crt", own.directory / "server.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-days", "2", "-keyout", str(key), "-out",
+         str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = free_port()
+    own.options |= {
+        "tls-port": str(tls), "tls-cert-file": str(certificate), "tls-key-file": str(key),
+        "tls-auth-clients": "no",
+    }  # fmt: skip
+    own.start()
+    with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
+        RedisBroker(f"rediss://localhost:{tls}").send([message("a")])
+
+    connection._tls.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    try:
+        with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
+            RedisBroker(f"rediss://127.0.0.1:{tls}").send([message("a")])
+        broker = RedisBroker(f"rediss://localhost:{tls}")
+        broker.send([message("a")])
+        waiting = Background(lambda: broker.wait(["mail"], LONG))
+        until(lambda: b"blocked_clients:1" in own.ask("INFO", "clients"))
+        broker.send([message("b", queue="mail")])
+        waiting.answer()
+        assert claimed(broker) == ["a"]
+    finally:
+        connection._tls.cache_clear()
 
 
 def test_the_password_is_never_shown(own: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import hiredis
 import pytest
 
 from acked.broker import Engine, Filter
@@ -12,9 +13,9 @@ from acked.brokers.redis import RedisBroker, scripts
 from acked.clock import Clock
 from acked.delivery import Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
-from acked.testing import BrokerConformance, BrokerStateMachine
+from acked.testing import BrokerStateMachine, LedgerConformance
 from acked.testing.timeline import Background, message
-from tests.servers.redis import RedisCluster, RedisSentinel, until
+from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer, until
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentinel
         yield sentinel
 
 
-class TestRedisCluster(BrokerConformance):
+class TestRedisCluster(LedgerConformance):
     @pytest.fixture(autouse=True)
     def _cluster(self, cluster: RedisCluster) -> None:
         self.address = cluster.fresh()
@@ -135,7 +136,8 @@ def test_a_primary_that_has_become_a_replica_is_left_for_the_new_one(
     broker.send([message("before")])
     until(lambda: sentinel.replica.ask("EXISTS", f"{broker._client.base}id") == 1)
 
-    sentinel.sentinel.ask("SENTINEL", "FAILOVER", "mymaster")
+    # The Sentinel refuses until it has looked at the replica.
+    until(lambda: _agrees(sentinel.sentinel, "SENTINEL", "FAILOVER", "mymaster"))
 
     until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
     until(lambda: sentinel.primary.ask("ROLE")[0] == b"slave")
@@ -177,6 +179,14 @@ def test_a_sentinel_that_does_not_know_the_name_says_so(sentinel: RedisSentinel)
 
     with pytest.raises(BrokerUnavailable, match="knows no 'other'"):
         broker.send([message("a")])
+
+
+def _agrees(server: RedisServer, *command: str) -> bool:
+    try:
+        server.ask(*command)
+    except hiredis.ReplyError:
+        return False
+    return True
 
 
 def _sends(broker: RedisBroker, task_id: str) -> bool:

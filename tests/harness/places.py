@@ -67,7 +67,12 @@ def readdress(url: str, host: str, ports: Mapping[int, int]) -> str:
     if parts.port is None:
         return url
     login, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{login}{at}{host}:{ports[parts.port]}"))
+    query = parts.query
+    if parts.scheme == "postgresql" and host != "127.0.0.1":
+        # Across a network, TLS is asked for unless the URL says otherwise.
+        query = "&".join(filter(None, [query, "sslmode=disable"]))
+    netloc = f"{login}{at}{host}:{ports[parts.port]}"
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
 
 
 class Servers:

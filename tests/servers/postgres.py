@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psycopg
@@ -109,6 +111,24 @@ class PostgresServer(Server):
             connection.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
         return self.address(name)
 
+    def signal(self, number: int) -> None:
+        """Send *number* to the server and its sessions, each of which leads a process group."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            # Stopped first, so that it starts no more of them meanwhile.
+            os.kill(self.process.pid, signal.SIGSTOP)
+            sessions = self._sessions()
+            for pid in (self.process.pid, *sessions):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            while number == signal.SIGKILL and any(map(_is_alive, sessions)):
+                time.sleep(0.002)
+
+    def _sessions(self) -> list[int]:
+        assert self.process is not None
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
@@ -118,3 +138,9 @@ class PostgresServer(Server):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(20)
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

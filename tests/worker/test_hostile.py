@@ -9,13 +9,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import apsw
+import pika
+import psycopg
 import pytest
 
 from acked.delivery import FINAL, State
 from acked.errors import BrokerError
+from acked.message import Message
 from tests.harness.workers import until
-from tests.worker.conftest import Shop
-from tests.worker.forms import sizes
+from tests.servers.redis import RedisServer
+from tests.worker.conftest import Shop, on_every_server
+from tests.worker.forms import LONG, sizes
 from tests.worker.test_measured_endings import resident
 
 pytestmark = pytest.mark.chaos
@@ -86,12 +90,93 @@ def test_messages_no_one_can_read_end_with_a_reason_and_stop_nobody(shop: Shop) 
     assert worker.processes == processes, "no process ended"
     assert max(resident(pid) for pid in processes) - before <= 32 * 1024
     for task_id, body in bad:
-        record = shop.record(task_id)
-        if record.state is State.SCHEDULED:  # flipped bits may make another task's name
-            assert "no worker knows this task" in record.reason
-        elif record.state is not State.SUCCESS:  # and some leave a good message
-            assert (record.state, bool(record.reason)) == (State.FAILURE, True), body[:200]
+        judge_bad(shop, task_id, body)
     assert all(shop.record(r.id).state is State.SUCCESS for r in good)
+
+
+def overwrite(shop: Shop, bodies: list[tuple[str, bytes]]) -> None:
+    """Put other bodies into records, past the broker, as another program could."""
+    place = shop.place
+    if place.kind == "postgres":
+        with psycopg.connect(place.url) as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "UPDATE acked.task SET body = %s WHERE id = %s",
+                [(body, task.encode()) for task, body in bodies],
+            )
+    elif place.kind == "redis":
+        base = shop.app.broker._client.base
+        server = place.running
+        assert isinstance(server, RedisServer)
+        for task, body in bodies:
+            server.ask("HSET", f"{base}body", server.ask("HGET", f"{base}id", task), body)
+    else:
+        connection = apsw.Connection(str(shop.database))
+        connection.set_busy_timeout(10_000)
+        connection.executemany(
+            "UPDATE task SET body = ? WHERE id = ?", [(body, task) for task, body in bodies]
+        )
+        connection.close()
+
+
+def publish_garbage(url: str, roll: random.Random, count: int) -> None:
+    """Messages that no acked would publish, in a line of acked's."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        for number in range(count):
+            properties = [
+                pika.BasicProperties(),
+                pika.BasicProperties(message_id="nobody knows me"),
+                pika.BasicProperties(headers={"id": "x" * 100_000, "priority": "very"}),
+                pika.BasicProperties(message_id="\ud7ff" * 80, content_type="application/x-python"),
+                pika.BasicProperties(headers={"id": {"a": [1, 2]}, "priority": 2**40}),
+            ][number % 5]
+            body = nonsense(roll, number)
+            channel.basic_publish("", "acked.queue.default.0", body, properties)
+
+
+@on_every_server
+@pytest.mark.timeout(900 if LONG else 120)
+def test_records_that_were_tampered_with_end_with_a_reason_and_stop_nobody(shop: Shop) -> None:
+    """T38 on servers: bodies replaced in the server while the tasks wait."""
+    roll = random.Random(7)
+    broker = shop.app.broker
+    worker = shop.work()
+    good = shop.tasks.noop.delay_many([(n,) for n in range(sizes(50, 1_000))])
+    shop.finish(*(r.id for r in good), within=60)
+    processes = worker.processes
+    before = max(resident(pid) for pid in processes)
+    broker.pause("default")
+    count = sizes(500, 20_000)
+    bad = [(f"bad-{n}", nonsense(roll, n)) for n in range(count)]
+    for at in range(0, count, 500):
+        broker.send(
+            [Message(id=task, task="tests.harness.shop.noop") for task, _ in bad[at : at + 500]]
+        )
+    overwrite(shop, bad)
+    if shop.place.kind == "rabbitmq":
+        publish_garbage(shop.place.url, roll, sizes(100, 2_000))
+    more = shop.tasks.noop.delay_many([(n,) for n in range(sizes(50, 1_000))])
+    broker.resume("default")
+    shop.finish(*(r.id for r in more), within=60)
+
+    def settled() -> bool:
+        return all(c.queued == c.running == 0 for c in shop.app.records.counts())
+
+    until(settled, within=120, what="all are settled")
+    assert worker.processes == processes, "no process ended"
+    assert max(resident(pid) for pid in processes) - before <= 32 * 1024
+    for task_id, body in bad:
+        judge_bad(shop, task_id, body)
+    assert all(shop.record(r.id).state is State.SUCCESS for r in [*good, *more])
+
+
+def judge_bad(shop: Shop, task_id: str, body: bytes) -> None:
+    """A message that is none has ended, for a reason that is told."""
+    record = shop.record(task_id)
+    if record.state is State.SCHEDULED:  # flipped bits may make another task's name
+        assert "no worker knows this task" in record.reason
+    elif record.state is not State.SUCCESS:  # and some leave a good message
+        assert (record.state, bool(record.reason)) == (State.FAILURE, True), body[:200]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import click
 from acked.cli import exits
 from acked.cli.celery_hints import RootGroup
 from acked.cli.doctor import doctor
+from acked.cli.migrate import migrate
 from acked.cli.operate import discard, retry, revoke
 from acked.cli.ping import ping
 from acked.cli.queues import pause, purge, resume
@@ -59,6 +60,6 @@ def version() -> None:
 
 for command in (
     worker, status, list_, show, retry, revoke, discard, purge, pause, resume, ping, doctor,
-    version,
+    migrate, version,
 ):  # fmt: skip
     root.add_command(command)

@@ -63,13 +63,7 @@ class Source:
             finally:
                 app.close()
             return
-        url = self.broker or os.environ.get(BROKER_URL_VARIABLE)
-        if not url:
-            raise click.UsageError(
-                f"no app and no broker given: use -A shop:app, {APP_VARIABLE}=shop:app, "
-                "or --broker sqlite:////path/shop.acked.db"
-            )
-        broker = open_broker(url)
+        broker = open_broker(self._url())
         if isinstance(broker, SQLiteBroker) and not broker.path.exists():
             # Opening would make it, and a slip in the path would look like an empty queue.
             raise Stop(f"there is no file {broker.path}: correct the URL", Exit.UNAVAILABLE)
@@ -77,6 +71,29 @@ class Source:
             yield Opened(broker, _records(broker), None)
         finally:
             broker.close()
+
+    @contextlib.contextmanager
+    def open_unprepared(self, argument: str | None = None) -> Generator[Broker]:
+        """The broker as it is before `Broker.setup`. Closed at the end of the block.
+
+        Raises:
+            click.UsageError: As `open`.
+        """
+        target = self.app_target(argument)
+        broker = open_broker(self._url()) if target is None else loaded(target).unprepared_broker()
+        try:
+            yield broker
+        finally:
+            broker.close()
+
+    def _url(self) -> str:
+        url = self.broker or os.environ.get(BROKER_URL_VARIABLE)
+        if not url:
+            raise click.UsageError(
+                f"no app and no broker given: use -A shop:app, {APP_VARIABLE}=shop:app, "
+                "or --broker sqlite:////path/shop.acked.db"
+            )
+        return url
 
 
 class Opened(NamedTuple):

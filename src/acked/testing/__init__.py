@@ -18,7 +18,10 @@ pytest.register_assert_rewrite(
     )
 )  # fmt: skip
 
-from acked.testing.conformance import BrokerConformance  # noqa: E402 - as said above
+from acked.testing.conformance import (  # noqa: E402 - as said above
+    BrokerConformance,
+    LedgerConformance,
+)
 from acked.testing.histories import BrokerStateMachine  # noqa: E402 - as said above
 
-__all__ = ["BrokerConformance", "BrokerStateMachine"]
+__all__ = ["BrokerConformance", "BrokerStateMachine", "LedgerConformance"]

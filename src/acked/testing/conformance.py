@@ -20,7 +20,6 @@ class BrokerConformance(
     OperatingPromises,
     ReadingPromises,
     WaitingPromises,
-    LedgerPromises,
 ):
     """Subclass it, give `make_broker` and `plant_raw`, and get every promise tested.
 
@@ -33,3 +32,7 @@ class BrokerConformance(
         def plant_raw(self, broker, body):
             ...
     """
+
+
+class LedgerConformance(BrokerConformance, LedgerPromises):
+    """The same, and the promises of an engine that can keep the records for RabbitMQ."""

@@ -15,6 +15,7 @@ from acked.brokers.postgres.address import parse
 from acked.brokers.postgres.connection import Call, Database, Statement
 from acked.brokers.postgres.ledger import TaskLedger
 from acked.brokers.postgres.records import TaskRecords
+from acked.brokers.postgres.transactions import TransactionalSending
 from acked.clock import Clock
 from acked.runtime import runtime_directory
 
@@ -31,8 +32,8 @@ SETTINGS = Statement(
 )
 
 
-class PostgresBroker(TaskLedger, TaskRecords):
-    """`Broker`, `Records` and `Ledger` in a PostgreSQL database.
+class PostgresBroker(TaskLedger, TaskRecords, TransactionalSending):
+    """`Broker`, `Records`, `Ledger`, `Transactional` and `Migrates` in a PostgreSQL database.
 
     Args:
         url: As libpq takes it, ``postgresql://user:password@host:5432/database``; ``?schema=``
@@ -45,7 +46,7 @@ class PostgresBroker(TaskLedger, TaskRecords):
         ConfigurationError: The URL is none of PostgreSQL's.
     """
 
-    capabilities = Capabilities(shared=True, durable=True, host_local=False)
+    capabilities = Capabilities(shared=True, durable=True, host_local=False, transactional=True)
 
     def __init__(
         self, url: str, *, clock: Clock | None = None, timeout: float = DEFAULT_TIMEOUT

@@ -8,7 +8,7 @@ import ssl
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 import psycopg
@@ -74,8 +74,8 @@ def parse(url: str, *, timeout: float) -> Address:
     Raises:
         ConfigurationError: libpq does not know such a URL, or the schema has no plain name.
     """
-    parts = urlsplit(url)
-    options = parse_qsl(parts.query, keep_blank_values=True)
+    base, _, query = url.partition("#")[0].partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
     own = {name: value for name, value in options if name in OWN_OPTIONS}
     schema = own.get("schema", DEFAULT_SCHEMA)
     if not SCHEMA_NAME.fullmatch(schema):
@@ -84,14 +84,16 @@ def parse(url: str, *, timeout: float) -> Address:
             "as in postgresql://host/database?schema=acked."
         )
     rest = [(name, value) for name, value in options if name not in OWN_OPTIONS]
-    shown = _masked(parts._replace(query=_query(options)))
-    try:
-        given = conninfo_to_dict(
-            urlunsplit(parts._replace(query=urlencode(rest, quote_via=quote), fragment=""))
+    shown = _masked(base, options)
+    if base.partition("://")[2].partition("/")[0].count("@") > 1:
+        raise ConfigurationError(
+            f"broker URL {shown} has two @ before its host. Write the one in a password as %40."
         )
+    try:
+        given = conninfo_to_dict(f"{base}?{urlencode(rest, quote_via=quote)}")
     except (psycopg.Error, ValueError) as error:
         raise ConfigurationError(
-            f"broker URL {shown} is none that PostgreSQL knows ({_first_line(error, url)}). "
+            f"broker URL {shown} is none that PostgreSQL knows{_reason(error, rest)}. "
             "Write postgresql://user:password@host:5432/database."
         ) from None
     hosts = _hosts(given)
@@ -144,21 +146,20 @@ def _encryption(given: Mapping[str, object], remote: bool) -> dict[str, str]:
     return settings
 
 
-def _query(options: list[tuple[str, str]]) -> str:
-    return "&".join(
+def _masked(base: str, options: list[tuple[str, str]]) -> str:
+    scheme, _, place = base.partition("://")
+    authority, slash, path = place.partition("/")
+    login, at, host = authority.rpartition("@")
+    user, colon, _ = login.partition(":")
+    masked = f"{user}:{MASK}" if colon else login
+    query = "&".join(
         f"{name}={MASK if name in SECRET_OPTIONS else quote(value, safe='/')}"
         for name, value in options
     )
+    return f"{scheme}://{masked}{at}{host}{slash}{path}{'?' if query else ''}{query}"
 
 
-def _masked(parts: SplitResult) -> str:
-    login, at, host = parts.netloc.rpartition("@")
-    user, colon, _ = login.partition(":")
-    shown = f"{user}:{MASK}{at}{host}" if colon else parts.netloc
-    return urlunsplit(parts._replace(netloc=shown, fragment=""))
-
-
-def _first_line(error: Exception, url: str) -> str:
-    """What libpq says of the URL, without the URL."""
+def _reason(error: Exception, options: list[tuple[str, str]]) -> str:
+    """What libpq says of an option; of the rest it might say a part of the password."""
     text = str(error).strip().partition("\n")[0]
-    return "" if any(part and part in text for part in (url, urlsplit(url).password)) else text
+    return f" ({text})" if any(f'"{name}"' in text for name, _ in options) else ""

@@ -242,6 +242,8 @@ class Session:
         Raises:
             Broken: The connection was lost.
         """
+        if self.drain():  # It came with the answer to the last statement.
+            return True
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         poll.register(bell, select.POLLIN)

@@ -12,6 +12,7 @@ import msgspec
 
 from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
 from acked.brokers.postgres.connection import Call, Rows, Statement
+from acked.brokers.postgres.looking import note
 from acked.brokers.postgres.settling import settling
 from acked.brokers.postgres.store import Store, worker_of
 from acked.brokers.postgres.values import (
@@ -30,9 +31,9 @@ from acked.message import Message, encode
 SEND = Statement("SELECT {schema}.send($1, $2, $3, $4, $5, $6, $7, $8)", "d")
 
 TAKE = Statement(
-    "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed "
-    "FROM {schema}.take($1, $2, $3, $4, $5, $6, $7, $8)",
-    "qtbqqqqqtdd",
+    "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed, "
+    "priority, due FROM {schema}.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    "qtbqqqqqtddqd",
 )
 
 RENEW = Statement(
@@ -132,7 +133,7 @@ class TaskQueue(Store):
                     TAKE,
                     [
                         text(consumer), text(worker_of(consumer)), texts(queues), int4(limit),
-                        *self._claiming(),
+                        *self._looks.parameters(queues), *self._claiming(),
                     ],
                 )
             )  # fmt: skip
@@ -143,7 +144,11 @@ class TaskQueue(Store):
         refused = self._settled(settlements, settle.refused(answers), settle.woken(answers))
         if limit <= 0:
             return Claim([], refused)
-        return Claim(self._taken(answers[-1], consumer, base), refused)
+        rows = answers[-1]
+        if rows:
+            self._told(rows[-1][10])
+            note(self._looks, rows)
+        return Claim(self._taken(rows, consumer, base), refused)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         if not settlements:
@@ -198,18 +203,14 @@ class TaskQueue(Store):
         self, settlements: Sequence[Settlement], tokens: Sequence[int], woken: Sequence[str]
     ) -> list[Settlement]:
         """Wake who waits for what waits again; those of *settlements* that have one of *tokens*."""
-        if wake := self._wake(woken):
-            self._database.run(*wake)
+        self._ready_again(woken)
         if not tokens:
             return []
         stale = set(tokens)
         return [each for each in settlements if each.token in stale]
 
     def _taken(self, rows: Rows, consumer: str, base: bytes | None) -> list[Delivery]:
-        if not rows:
-            return []
         first = int.from_bytes(base or b"", "big")
-        self._told(rows[0][-1])
         return [
             Delivery(
                 id=task_id, body=body, token=first + seq, attempt=attempt, retries=retries,
@@ -218,7 +219,9 @@ class TaskQueue(Store):
             )
             for (
                 seq, task_id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed,
+                *_,
             ) in rows
+            if seq is not None
         ]  # fmt: skip
 
     def _promote(self, queue: str) -> None:

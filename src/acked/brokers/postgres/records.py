@@ -205,8 +205,7 @@ class TaskRecords(Store):
         (((woken, count),),) = self._database.run(
             Call(REQUEUE, (texts(task_ids), self._now())), repeatable=True
         )
-        if wake := self._wake(woken):
-            self._database.run(*wake)
+        self._ready_again(woken)
         return int(count)
 
     def discard(self, task_ids: Sequence[str]) -> int:
@@ -227,7 +226,8 @@ class TaskRecords(Store):
         self._database.run(Call(PAUSE, (text(queue),)), repeatable=True)
 
     def resume(self, queue: str) -> None:
-        self._database.run(Call(RESUME, (text(queue),)), then=self._wake([queue]), repeatable=True)
+        self._database.run(Call(RESUME, (text(queue),)), repeatable=True)
+        self._ready_again([queue])
 
     def prune(
         self, *, succeeded_before: float | None, failed_before: float | None, limit: int

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from acked.broker import DEFAULT_LEASE
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call, Database, Statement
+from acked.brokers.postgres.looking import Looks
 from acked.brokers.postgres.values import float8, int4, int4s, int8
 from acked.brokers.postgres.waiting import Waiting
 from acked.clock import Clock, ServerClock
 
+PLACE = Statement("SELECT id::text, current_database()::text FROM {schema}.place", "tt")
 WAKE = Statement("SELECT {schema}.wake($1, $2)", "b")
 
 
@@ -27,7 +29,9 @@ class Store:
         self._database = database
         self._given_clock = clock
         self._server_clock = ServerClock()
-        self._waiting = Waiting(database, clock, self._server_clock)
+        self._known_place: tuple[str, str] | None = None
+        self._looks = Looks()
+        self._waiting = Waiting(database, clock, self._server_clock, self._looks)
 
     @property
     def clock(self) -> Clock:
@@ -49,6 +53,19 @@ class Store:
     def _claiming(self) -> list[bytes | None]:
         """The last parameters of what hands out tasks; the very last is the tokens' base."""
         return [self._now(), self._steady(), float8(DEFAULT_LEASE), int8(token_base())]
+
+    def _place(self) -> tuple[str, str]:
+        """What tells the broker's database from every other."""
+        if self._known_place is None:
+            (((place, database),),) = self._database.run(Call(PLACE), repeatable=True)
+            self._known_place = place, database
+        return self._known_place
+
+    def _ready_again(self, queues: Sequence[str]) -> None:
+        """What was no longer ready in *queues* is again: look there, and let others look."""
+        if queues:
+            self._looks.begin_anew(queues)
+            self._database.run(*self._wake(queues))
 
     def _wake(self, queues: Iterable[str]) -> list[Call]:
         """What wakes those who wait for *queues*, to be run after what they wait for."""

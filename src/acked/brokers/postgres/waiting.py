@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call, Database, Session, Statement
+from acked.brokers.postgres.looking import Looks
 from acked.brokers.postgres.meaning import Broken, Refused, TimedOut, meaning
 from acked.brokers.postgres.values import int4, int4s, texts
 from acked.clock import Clock, ServerClock
@@ -34,7 +35,8 @@ RAISE_FLAGS = Statement(
 )
 LOWER_FLAGS = Statement("SELECT pg_advisory_unlock_all()", "b")
 NEXT_WORK = Statement(
-    "SELECT {schema}.next_work($1), extract(epoch FROM clock_timestamp())::float8", "dd"
+    "SELECT {schema}.next_work($1, $2, $3, $4, $5), extract(epoch FROM clock_timestamp())::float8",
+    "dd",
 )
 
 
@@ -45,14 +47,18 @@ class Waiting:
         database: Where the work is.
         clock: The caller's own; None for the server's.
         server_clock: Is told the server's time.
+        looks: Where to begin to look for work.
     """
 
-    def __init__(self, database: Database, clock: Clock | None, server_clock: ServerClock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock | None, server_clock: ServerClock, looks: Looks
+    ) -> None:
         # Connections that listen are kept apart from the others, to which notifications would come
         # as well.
         self._listening = Database(database.address, timeout=database.timeout)
         self._clock = clock
         self._server_clock = server_clock
+        self._looks = looks
         self._space = database.address.lock_space
         self._listens: dict[str, Statement] = {}
         self._local = threading.local()
@@ -75,12 +81,13 @@ class Waiting:
         try:
             self._wait_on(session, bell, queues, until)
             session.run([[Call(LOWER_FLAGS)]], time.monotonic() + limit)
-        except Broken:
+        except (Broken, Refused, TimedOut) as error:
+            session.close()
+            if isinstance(error, TimedOut) or (
+                isinstance(error, Refused) and not error.ends_connection
+            ):
+                raise meaning(error, shown, limit) from None
             # Whoever waits looks for work himself when this returns, and hears what is wrong.
-            session.close()
-        except (Refused, TimedOut) as error:
-            session.close()
-            raise meaning(error, shown, limit) from None
         except BaseException:
             session.close()
             raise
@@ -101,13 +108,14 @@ class Waiting:
     def _wait_on(self, session: Session, bell: int, queues: Sequence[str], until: float) -> None:
         keys = sorted({signed(queue) for queue in queues})
         flags = Call(RAISE_FLAGS, (int4(self._space), int4s(keys)))
-        look = Call(NEXT_WORK, (texts(queues),))
         listen = [Call(each) for each in self._listen(keys)]
         session.drain()
-        groups: list[list[Call]] = [[*listen, flags], [look]]
+        first: list[list[Call]] = [[*listen, flags]]
         while True:
-            *_, ((due, now),) = session.run(groups, time.monotonic() + self._listening.timeout)
-            groups = [[look]]
+            look = Call(NEXT_WORK, [texts(queues), *self._looks.parameters(queues)])
+            limit = time.monotonic() + self._listening.timeout
+            *_, ((due, now),) = session.run([*first, [look]], limit)
+            first = []
             if self._clock is not None:
                 now = self._clock.now()
             else:

@@ -113,11 +113,11 @@ class RabbitMQBroker(TaskRecords):
         made when they are first used."""
         self._ledger.setup()
         with self._sessions.use() as session:
-            session.ask(session.publisher.get_ready())
+            session.ask(session.consumer.connect())
 
     def conditions(self) -> list[Condition]:
         with self._sessions.use() as session:
-            about, dead = session.ask(session.publisher.describe())
+            about, dead = session.ask(session.consumer.describe())
         found = [
             Condition(
                 subject="RabbitMQ", level="ok",

@@ -1,5 +1,6 @@
 """Taking messages: a connection that consumes, and a *shelf* for each queue on which what has
-arrived waits to be claimed.
+arrived waits to be claimed. It never publishes, so that no alarm stops it; whatever else is asked
+of RabbitMQ is asked here, too.
 
 A shelf is filled only while somebody claims or waits there. When it holds something and nobody has
 come for `HOLD` seconds, as when the process runs a long task, the shelf is *shut*: RabbitMQ sends
@@ -25,7 +26,8 @@ from pika.exceptions import AMQPError
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.link import Link
-from acked.brokers.rabbitmq.outgoing import PRIORITY, Outgoing, task_of
+from acked.brokers.rabbitmq.mending import Suspects
+from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
 from acked.brokers.rabbitmq.topology import DEAD, lines, place_of, queue_of
 from acked.errors import BrokerError
 
@@ -100,6 +102,7 @@ class Consumer:
         self._link: Link | None = None
         self._number = 0
         self._consumers = 0
+        self._suspects = Suspects(address, timeout)
         self._working = asyncio.Lock()
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
@@ -205,6 +208,34 @@ class Consumer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(arrived.wait(), ARRIVAL if found else ON_THE_WAY)
 
+    async def connect(self) -> None:
+        """Connect, if that is not done.
+
+        Raises:
+            BrokerError: RabbitMQ cannot be reached, or refuses us.
+        """
+        async with self._working:
+            await self._get_link()
+
+    async def heads(self, names: Iterable[str]) -> dict[str, float | None]:
+        """Since when the first message of each of the queues *names* has been there."""
+        async with self._working:
+            link = await self._get_link()
+            return {name: await link.head(name) for name in names}
+
+    async def describe(self) -> tuple[dict[str, Any], int]:
+        """What the server says of itself, and how many dead letters there are."""
+        async with self._working:
+            link = await self._get_link()
+            return link.server, await link.ready(DEAD)
+
+    async def purge(self, queue: str) -> None:
+        """Throw away every message that lies in a line of *queue*."""
+        async with self._working:
+            link = await self._get_link()
+            for name in lines(queue):
+                await link.purge(name)
+
     def settle(self, done: Sequence[Ticket], dead: Sequence[Ticket] = ()) -> None:
         """Acknowledge *done*; let RabbitMQ put *dead* with the dead letters."""
         link = self._link
@@ -244,20 +275,25 @@ class Consumer:
     async def _get_link(self) -> Link:
         link = self._link
         if link is None or link.lost is not None:
+            await self._suspects.clear()
             link = await Link.open(self._address, "acked: consuming", self._timeout)
             link.on_lost = self._on_lost
             link.channel.add_on_cancel_callback(self._on_cancelled)
             self._forget()
             self._made = set()
             self._link = link
-            await link.make(place_of(DEAD, link.version))
+            await self._make(link, DEAD)
         return link
+
+    async def _make(self, link: Link, name: str) -> None:
+        if name not in self._made:
+            if await link.make(place_of(name, link.version)):
+                self._suspects.made(name)
+            self._made.add(name)
 
     async def _consume(self, link: Link, shelf: Shelf, prefetch: int) -> None:
         for name in lines(shelf.queue):
-            if name not in self._made:
-                await link.make(place_of(name, link.version))
-                self._made.add(name)
+            await self._make(link, name)
         await link.ask(link.channel.basic_qos, prefetch_count=prefetch)
         number, shelf.consumers = self._number, []
 
@@ -300,11 +336,10 @@ class Consumer:
         if number != self._number:
             return
         tag = method.delivery_tag
-        headers = properties.headers or {}
-        priority = headers.get(PRIORITY, 0)
+        priority = priority_of(properties)
         ready = float(properties.timestamp or 0)
-        message = Outgoing(task_of(properties), body, method.routing_key, ready, int(priority))
-        ticket = Ticket(-int(priority), ready, tag, message, number)
+        message = Outgoing(task_of(properties), body, method.routing_key, ready, priority)
+        ticket = Ticket(-priority, ready, tag, message, number)
         self._unacknowledged[tag] = None
         with self._lock:
             heapq.heappush(shelf.tickets, ticket)
@@ -353,6 +388,7 @@ class Consumer:
 
     def _on_lost(self, error: BrokerError) -> None:
         logger.info("consuming stopped: %s", error)
+        self._suspects.connection_lost()
         self._forget()
         self._on_delivery()
 

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import pika
@@ -34,6 +35,7 @@ from pika.exceptions import (
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
+from pika.spec import Basic
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.topology import Place
@@ -41,8 +43,14 @@ from acked.errors import BrokerError, BrokerUnavailable
 
 T = TypeVar("T")
 
+# The driver logs a traceback for each connection that fails. We raise or log what it means.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
 HEARTBEAT = 10
 """Seconds: RabbitMQ notices a host that vanished after two of them, and so do we."""
+
+MOST_WRAPPINGS = 10
+"""Errors within errors that are looked through for the cause."""
 
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
@@ -126,20 +134,39 @@ class Link:
             raise self.lost or LinkLost(_text(error)) from error
         return await self._wait(answer)
 
-    async def make(self, place: Place) -> None:
-        """Make *place*, unless it is there; one that somebody made otherwise is left as it is."""
+    async def make(self, place: Place) -> bool:
+        """Make *place*, unless it is there, however it was made; True when it was not."""
+        channel = await self._side_channel()
+        try:
+            await self.ask(channel.queue_declare, place.name, passive=True)
+        except ChannelRefused as refusal:
+            if refusal.code != NOT_FOUND:
+                raise
+            await self._declare(place)
+            is_new = True
+        else:
+            is_new = False
+        if place.exchange:
+            channel = await self._side_channel()
+            await self.ask(channel.exchange_declare, place.name, "fanout", durable=True)
+            await self.ask(channel.queue_bind, place.name, place.name, "")
+        return is_new
+
+    async def _declare(self, place: Place) -> None:
         channel = await self._side_channel()
         try:
             await self.ask(
                 channel.queue_declare, place.name, durable=True, arguments=place.arguments
             )
         except ChannelRefused as refusal:
+            # Another version of acked may have made it in the meantime.
             if refusal.code != PRECONDITION_FAILED:
                 raise
-            channel = await self._side_channel()
-        if place.exchange:
-            await self.ask(channel.exchange_declare, place.name, "fanout", durable=True)
-            await self.ask(channel.queue_bind, place.name, place.name, "")
+
+    async def delete(self, name: str) -> None:
+        """Delete the queue *name*, with what is in it."""
+        channel = await self._side_channel()
+        await self.ask(channel.queue_delete, name)
 
     async def ready(self, name: str) -> int:
         """How many messages lie in the queue *name*; 0 where there is none."""
@@ -172,9 +199,7 @@ class Link:
             _answer(found, float(properties.timestamp or 0))
 
         # The driver reports an empty queue to whoever asked for that answer.
-        channel.add_callback(
-            lambda _: _answer(found, None), [pika.spec.Basic.GetEmpty], one_shot=True
-        )
+        channel.add_callback(lambda _: _answer(found, None), [Basic.GetEmpty], one_shot=True)
         try:
             channel.basic_get(name, got)
             return await self._wait(found)
@@ -308,14 +333,11 @@ def _meaning(error: BaseException, address: Address) -> BrokerError:
 
 def _cause(error: BaseException) -> BaseException:
     """The first error below the driver's wrappings."""
-    seen = 0
-    while seen < 10:
-        seen += 1
+    for _ in range(MOST_WRAPPINGS):
         inner: Any = None
-        if isinstance(error, AMQPConnectorException) and hasattr(error, "exceptions"):
-            inner = error.exceptions[-1]
-        elif isinstance(error, AMQPConnectorException) and hasattr(error, "exception"):
-            inner = error.exception
+        if isinstance(error, AMQPConnectorException):
+            several: Sequence[BaseException] = getattr(error, "exceptions", ())
+            inner = several[-1] if several else getattr(error, "exception", None)
         elif error.args and isinstance(error.args[0], BaseException):
             inner = error.args[0]
         if inner is None:

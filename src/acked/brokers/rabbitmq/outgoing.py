@@ -12,7 +12,7 @@ import msgspec
 
 from acked.brokers.rabbitmq.topology import delay, line
 from acked.delivery import State
-from acked.message import Message
+from acked.message import PRIORITIES, Message
 from acked.record import Record
 
 PRIORITY = "priority"
@@ -91,6 +91,13 @@ class Outgoing(msgspec.Struct, frozen=True):
 def task_of(properties: Any) -> str:
     """The task that a message with these AMQP properties belongs to."""
     return str(properties.message_id or (properties.headers or {}).get(LONG_ID, ""))
+
+
+def priority_of(properties: Any) -> int:
+    """The priority that a message with these AMQP properties has. Anybody who may publish can
+    write anything there: what is none counts as 0."""
+    priority = (properties.headers or {}).get(PRIORITY, 0)
+    return priority if isinstance(priority, int) and priority in PRIORITIES else 0
 
 
 def _is_short(text: str) -> bool:

@@ -9,16 +9,19 @@ that for ever, as the ledger knows the task and `recovering` finds it; it only i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import pika
+from pika.exceptions import AMQPError
+from pika.spec import Basic, BasicProperties
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, task_of
-from acked.brokers.rabbitmq.topology import DEAD, place_of
+from acked.brokers.rabbitmq.topology import place_of
 from acked.errors import BrokerError, BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
@@ -28,6 +31,9 @@ PAY_AGAIN = 1.0
 
 OWED_AT_MOST = 20_000
 """Messages that are remembered as owed; what is beyond, `recovering` finds."""
+
+NOBODY = "acked.nobody"
+"""A routing key that no queue has."""
 
 CONTENT_TYPE = "application/json"
 PERSISTENT = 2
@@ -69,8 +75,9 @@ class Publisher:
         self._address = address
         self._timeout = timeout
         self._link: Link | None = None
+        self._suspects = Suspects(address, timeout)
         self._linking = asyncio.Lock()
-        self._declaring = asyncio.Lock()
+        self._making = asyncio.Lock()
         self._made: set[str] = set()
         self._waiting: dict[int, tuple[_Batch, str]] = {}
         self._sent = 0
@@ -90,16 +97,17 @@ class Publisher:
         return link.blocked if link is not None and link.lost is None else ""
 
     async def get_ready(self) -> Link:
-        """Connect, if that is not done.
+        """Connect, if that is not done, and see that RabbitMQ takes messages.
 
         Raises:
-            Blocked: RabbitMQ takes no messages.
+            Blocked: It does not.
             BrokerError: It cannot be reached, or refuses us.
         """
         async with self._linking:
             link = self._link
             if link is None or link.lost is not None:
-                link = await self._connect()
+                await self._suspects.clear()
+                link = await self._open()
         if link.blocked:
             raise self._alarm(link.blocked)
         return link
@@ -124,12 +132,12 @@ class Publisher:
             await self.publish(messages)
         except BrokerError as error:
             logger.warning("messages are owed to RabbitMQ: %s", error)
-            self.owe(messages)
+            if sum(len(each) for each, _ in self._owed) < OWED_AT_MOST:
+                self.owe(messages, _nothing)
 
-    def owe(self, messages: Sequence[Outgoing], then: Callable[[], None] | None = None) -> None:
+    def owe(self, messages: Sequence[Outgoing], then: Callable[[], None]) -> None:
         """Publish *messages* as soon as that is possible, and then call *then*."""
-        if sum(len(each) for each, _ in self._owed) < OWED_AT_MOST:
-            self._owed.append((messages, then or _nothing))
+        self._owed.append((messages, then))
         if self._payer is None or self._payer.done():
             self._payer = asyncio.get_running_loop().create_task(self._keep_paying())
 
@@ -147,25 +155,6 @@ class Publisher:
                 self._owed.remove(debt)
                 then()
 
-    async def heads(self, names: Iterable[str]) -> dict[str, float | None]:
-        """Since when the first message of each of the queues *names* has been there."""
-        link = await self.get_ready()
-        async with self._declaring:
-            return {name: await link.head(name) for name in names}
-
-    async def describe(self) -> tuple[dict[str, Any], int]:
-        """What the server says of itself, and how many dead letters there are."""
-        link = await self.get_ready()
-        async with self._declaring:
-            return link.server, await link.ready(DEAD)
-
-    async def purge(self, names: Iterable[str]) -> None:
-        """Empty the queues *names*."""
-        link = await self.get_ready()
-        async with self._declaring:
-            for name in names:
-                await link.purge(name)
-
     async def close(self) -> None:
         """End the connection."""
         if self._link is not None:
@@ -176,21 +165,31 @@ class Publisher:
         if self._link is not None:
             self._link.abort()
 
-    async def _connect(self) -> Link:
+    async def _open(self) -> Link:
         link = await Link.open(self._address, "acked: publishing", self._timeout)
         link.on_blocked = lambda reason: self._fail(self._alarm(reason))
-        link.on_lost = self._fail
+        link.on_lost = self._on_lost
         link.channel.add_on_return_callback(self._on_return)
         await link.ask(link.channel.confirm_delivery, self._on_confirm)
         self._sent, self._made = 0, set()
         self._link = link
-        await self._make(link, {DEAD})
+        with contextlib.suppress(Blocked):
+            await self._try_out(link)
         return link
 
+    async def _try_out(self, link: Link) -> None:
+        """Publish to nobody: RabbitMQ tells of an alarm only to those that publish, and nothing
+        may be stored while there is one. From then on it reads nothing from them."""
+        batch = _Batch()
+        self._expect(batch, "")
+        link.channel.basic_publish("", NOBODY, b"")
+        await batch.done
+
     async def _make(self, link: Link, names: set[str]) -> None:
-        async with self._declaring:
+        async with self._making:
             for name in sorted(names - self._made):
-                await link.make(place_of(name, link.version))
+                if await link.make(place_of(name, link.version)):
+                    self._suspects.made(name)
                 self._made.add(name)
 
     async def _publish(self, messages: Sequence[Outgoing]) -> set[str]:
@@ -202,14 +201,12 @@ class Publisher:
         batch = _Batch()
         publish = link.channel.basic_publish
         for each in messages:
-            self._sent += 1
-            batch.left += 1
-            self._waiting[self._sent] = batch, each.task_id
+            self._expect(batch, each.task_id)
             publish(
                 each.delay,
                 each.line,
                 each.body,
-                pika.BasicProperties(
+                BasicProperties(  # type: ignore[no-untyped-call] # of the driver
                     content_type=CONTENT_TYPE,
                     headers=each.headers,
                     delivery_mode=PERSISTENT,
@@ -227,9 +224,15 @@ class Publisher:
             )
         return batch.homeless
 
+    def _expect(self, batch: _Batch, task_id: str) -> None:
+        """The next message that is written belongs to *batch*."""
+        self._sent += 1
+        batch.left += 1
+        self._waiting[self._sent] = batch, task_id
+
     def _on_confirm(self, frame: Any) -> None:
         tag, multiple = frame.method.delivery_tag, frame.method.multiple
-        refused = isinstance(frame.method, pika.spec.Basic.Nack)
+        refused = isinstance(frame.method, Basic.Nack)
         tags = [tag]
         if multiple:
             tags = [each for each in self._waiting if each <= tag]
@@ -243,6 +246,10 @@ class Publisher:
         for batch, task_id in self._waiting.values():
             if task_id == task_of(properties):
                 batch.homeless.add(task_id)
+
+    def _on_lost(self, error: BrokerError) -> None:
+        self._suspects.connection_lost()
+        self._fail(error)
 
     def _fail(self, error: BrokerError) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -259,7 +266,7 @@ class Publisher:
         while self._owed:
             try:
                 await self.pay()
-            except (BrokerError, pika.exceptions.AMQPError) as error:
+            except (BrokerError, AMQPError) as error:
                 logger.debug("%d batches are owed to RabbitMQ: %s", len(self._owed), error)
                 await asyncio.sleep(PAY_AGAIN)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import TimeoutError as TooLate
 from functools import partial
 
-from acked.broker import Beat, Claim, Ledger, Order
+from acked.broker import Admission, Beat, Claim, Ledger, Order
 from acked.brokers.rabbitmq.consuming import Ticket
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.recovering import Lost
@@ -68,27 +68,21 @@ class TaskQueue:
         settlements: Sequence[Settlement] = (),
     ) -> Claim:
         with self._sessions.use() as session:
-            try:
-                tickets = self._tickets(session, queues, limit)
-            except BrokerError:
-                if not settlements:
-                    raise
-                tickets = []  # What has ended is written down all the same.
+            shelves = session.consumer
+            tickets = shelves.take(queues, limit) if shelves.is_open(queues, limit) else []
             if not tickets:
-                return Claim([], self._settle(session, settlements))
-            try:
-                admission = self._ledger.admit(
-                    consumer,
-                    queues,
-                    [each.message.task_id for each in tickets],
-                    settlements=settlements,
-                )
-            except BaseException:
-                session.consumer.put_back(tickets)
-                raise
-            self._part(session, tickets, admission.early, admission.paused, admission.unknown)
-            self._publish_again(session, settlements, admission.refused)
-            return Claim(admission.deliveries, admission.refused)
+                # Nothing to claim with them in one step: then they need not wait for RabbitMQ.
+                refused = self._settle(session, settlements)
+                try:
+                    tickets = self._fetch(session, queues, limit)
+                except BrokerError:
+                    if not settlements:
+                        raise
+                if not tickets:
+                    return Claim([], refused)
+                claim = self._admit(session, consumer, queues, tickets, ())
+                return Claim(claim.deliveries, refused)
+            return self._admit(session, consumer, queues, tickets, settlements)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         if not settlements:
@@ -109,7 +103,7 @@ class TaskQueue:
         seized = self._ledger.reap(by=by)
         try:
             with self._sessions.use() as session:
-                self._lost.find(session)
+                self._lost.look(session)
         except BrokerError as error:
             # What was seized is ours by now, and must be handed out.
             logger.warning("cannot look for tasks without a message: %s", error)
@@ -132,32 +126,44 @@ class TaskQueue:
     def interrupt(self) -> None:
         self._bells.interrupt()
 
-    def _tickets(self, session: Session, queues: Sequence[str], limit: int) -> list[Ticket]:
-        """Up to *limit* messages that RabbitMQ has delivered or will at once."""
+    def _fetch(self, session: Session, queues: Sequence[str], limit: int) -> list[Ticket]:
+        """Up to *limit* messages that RabbitMQ has."""
         if limit <= 0:
             return []
-        consumer = session.consumer
-        if not consumer.is_open(queues, limit):
-            session.ask(consumer.open(queues, limit))
-        if not consumer.holds(queues):
-            session.ask(consumer.look(queues))
-        return consumer.take(queues, limit)
+        shelves = session.consumer
+        if not shelves.is_open(queues, limit):
+            session.ask(shelves.open(queues, limit))
+        if not shelves.holds(queues):
+            session.ask(shelves.look(queues))
+        return shelves.take(queues, limit)
 
-    def _part(
+    def _admit(
         self,
         session: Session,
+        consumer: str,
+        queues: Sequence[str],
         tickets: Sequence[Ticket],
-        early: dict[str, float],
-        paused: Sequence[str],
-        unknown: Sequence[str],
-    ) -> None:
+        settlements: Sequence[Settlement],
+    ) -> Claim:
+        """Claim the tasks that *tickets* name, as far as the ledger lets us."""
+        ids = [each.message.task_id for each in tickets]
+        try:
+            admission = self._ledger.admit(consumer, queues, ids, settlements=settlements)
+        except BaseException:
+            session.consumer.put_back(tickets)
+            raise
+        self._part(session, tickets, admission)
+        self._publish_again(session, settlements, admission.refused)
+        return Claim(admission.deliveries, admission.refused)
+
+    def _part(self, session: Session, tickets: Sequence[Ticket], admission: Admission) -> None:
         """Let each message go where the ledger's answer says: acknowledged, most of them."""
-        consumer = session.consumer
-        if not (early or paused or unknown):
+        consumer, early = session.consumer, admission.early
+        if not (early or admission.paused or admission.unknown):
             session.tell(consumer.settle, tickets)
             return
         now = self._ledger.clock.now()
-        waits, nobody = set(paused), set(unknown)
+        waits, nobody = set(admission.paused), set(admission.unknown)
         done: list[Ticket] = []
         dead: list[Ticket] = []
         resting: dict[str, list[Ticket]] = {}

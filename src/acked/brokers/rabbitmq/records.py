@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from acked.broker import Filter, Ledger, QueueCounts, WorkerRecord
 from acked.brokers.rabbitmq.queue import TaskQueue
-from acked.brokers.rabbitmq.topology import lines
 from acked.record import Attempt, Progress, Record
 
 
@@ -62,7 +61,7 @@ class TaskRecords(TaskQueue):
     def purge(self, queue: str) -> int:
         # The messages first: one that is sent in between goes with its record.
         with self._sessions.use() as session:
-            session.ask(session.publisher.purge(lines(queue)))
+            session.ask(session.consumer.purge(queue))
         return self._ledger.purge(queue)
 
     def pause(self, queue: str) -> None:

@@ -8,14 +8,19 @@ one does no harm: the ledger admits a task once.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
+from concurrent.futures import CancelledError, Future
 
 from acked.broker import Ledger
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.session import Session
 from acked.brokers.rabbitmq.topology import line
+from acked.errors import BrokerError
 from acked.record import Record
+
+logger = logging.getLogger("acked.broker")
 
 OVERDUE = 10.0
 """Seconds that a task is due before its message is missed, and by which one at the head of its line
@@ -32,6 +37,9 @@ AGAIN = 60.0
 class Lost:
     """What one process looks for.
 
+    Looking takes several turns, so that nobody waits for RabbitMQ: one asks it for the heads, a
+    later one makes something of its answer.
+
     Args:
         ledger: Knows what waits.
     """
@@ -40,32 +48,50 @@ class Lost:
         self._ledger = ledger
         self._next_look = 0.0
         self._sent: dict[str, float] = {}
+        self._late: dict[str, list[Record]] = {}
+        self._heads: Future[dict[str, float | None]] | None = None
 
-    def find(self, session: Session) -> None:
-        """Send what has no message once more, if it is time to look.
+    def look(self, session: Session) -> None:
+        """Do what can be done now; quick.
 
         Raises:
-            BrokerError: The ledger or RabbitMQ cannot be asked.
+            BrokerError: The ledger cannot be asked.
         """
+        if self._heads is not None:
+            if self._heads.done():
+                self._send(session, self._heads)
+                self._heads = None
+            return
         here = time.monotonic()
         if here < self._next_look:
             return
         self._next_look = here + LOOK_EVERY
-        now = self._ledger.clock.now()
         self._sent = {key: at for key, at in self._sent.items() if here - at < AGAIN}
         late: defaultdict[str, list[Record]] = defaultdict(list)
-        for record in self._ledger.overdue(now - OVERDUE, AT_ONCE):
+        for record in self._ledger.overdue(self._ledger.clock.now() - OVERDUE, AT_ONCE):
             if record.id not in self._sent:
                 late[line(record.queue, record.priority)].append(record)
-        if not late or session.publisher.blocked:
+        if late:
+            self._late = late
+            self._heads = session.begin(session.consumer.heads(late))
+
+    def _send(self, session: Session, answer: Future[dict[str, float | None]]) -> None:
+        """Send what has no message once more."""
+        try:
+            heads = answer.result()
+        except (BrokerError, CancelledError) as error:
+            logger.debug("RabbitMQ does not say what it has: %s", error)
             return
-        heads = session.ask(session.publisher.heads(late))
         missing = [
             record
-            for name, records in late.items()
+            for name, records in self._late.items()
             for record in records
             if (head := heads[name]) is None or record.due + OVERDUE < head
         ]
-        if missing:
-            session.ask(session.publisher.publish([Outgoing.of_record(r, now) for r in missing]))
-            self._sent.update((record.id, here) for record in missing)
+        if not missing:
+            return
+        logger.warning("%d tasks were waiting without a message; sent again", len(missing))
+        here, now = time.monotonic(), self._ledger.clock.now()
+        self._sent.update((record.id, here) for record in missing)
+        again = [Outgoing.of_record(record, now) for record in missing]
+        session.begin(session.publisher.publish_or_owe(again))

@@ -14,6 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 from acked.brokers.rabbitmq.address import Address
@@ -103,7 +104,7 @@ class Sessions:
     """
 
     def __init__(self, address: Address, timeout: float, on_delivery: Callable[[], None]) -> None:
-        self._make = lambda: Session(address, timeout, on_delivery)
+        self._make = partial(Session, address, timeout, on_delivery)
         self._patience = timeout
         self._session: Session | None = None
         self._changing = threading.Condition()

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from acked.broker import Capabilities, Condition
+from acked.brokers.redis import scripts
 from acked.brokers.redis.address import parse
 from acked.brokers.redis.ledger import TaskLedger
 from acked.brokers.redis.queue import TaskQueue
@@ -65,9 +66,10 @@ class RedisBroker(TaskQueue, TaskRecords, TaskLedger):
         return runtime_directory(self._address.place)
 
     def setup(self) -> None:
-        """Refuse a server that would lose tasks. There is nothing to make."""
+        """Refuse a server that would lose tasks, and read its clock. There is nothing to make."""
         about = inspect(self._client)
         check(about, self._address)
+        self._run(scripts.TIME)
         self._durable = about.durable
 
     def conditions(self) -> list[Condition]:

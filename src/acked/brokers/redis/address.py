@@ -8,7 +8,8 @@
     redis+sentinel://host:26379,host:26379/name[/0]    the primary that Sentinels know as *name*
 
 and, after a question mark, ``prefix=`` (what all keys begin with, ``acked``) and
-``wait_replicas=`` (how many replicas must have a write before it counts, 0).
+``wait_replicas=`` (how many replicas must have a write before it counts, 0). Which certificates are
+trusted is OpenSSL's setting: ``SSL_CERT_FILE`` in the environment names those of an own authority.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ _failure_decoder = msgspec.json.Decoder(Failure)
 _progress_decoder = msgspec.json.Decoder(Progress)
 
 SEIZED_ROW = 13
-RECORD_FIELDS = 22
 ENTRY_FIELDS = 10
 SHORT = 256
 """Bytes of a result that is kept in the record itself."""
@@ -88,7 +87,6 @@ def claimed(
     """The deliveries of a claim."""
     if not count:
         return []
-    columns = [iter(_stream(held, count * RECORD_FIELDS))] * RECORD_FIELDS
     return [
         Delivery(
             id=task_id, body=body, token=token, attempt=attempt, retries=retries, losses=losses,
@@ -96,10 +94,10 @@ def claimed(
             consumer=consumer, claimed=float(since),
         )
         for (
-            task_id, _task, queue, _priority, sent, _state, _due, attempt, retries, losses,
+            _form, task_id, _task, queue, _priority, sent, _state, _due, attempt, retries, losses,
             suspected, runs, token, consumer, since, _finished, _reason, _revoke, _entries,
             _started, _result, _failed,
-        ), body, tag in zip(zip(*columns, strict=True), bodies, tags, strict=True)
+        ), body, tag in zip(_series(held, count), bodies, tags, strict=True)
     ]  # fmt: skip
 
 
@@ -126,7 +124,7 @@ def records(
 ) -> list[Record]:  # fmt: skip
     """Whole records, as ``read.lua`` gives them."""
     return [
-        _record(int(tag), _stream(state), body or b"", result, failure, progress)
+        _record(int(tag), unpack(state), body or b"", result, failure, progress)
         for tag, state, body, result, failure, progress in zip(
             tags, states, bodies, results, failures, progresses, strict=True
         )
@@ -139,8 +137,9 @@ def _record(
     progress: bytes | None,
 ) -> Record:  # fmt: skip
     (
-        task_id, task, queue, priority, sent, state, due, attempt, retries, losses, suspected, runs,
-        token, consumer, since, finished, reason, revoke, _entries, _started, short, _failed,
+        _form, task_id, task, queue, priority, sent, state, due, attempt, retries, losses,
+        suspected, runs, token, consumer, since, finished, reason, revoke, _entries, _started,
+        short, _failed,
     ) = fields  # fmt: skip
     if isinstance(short, str):
         result = short.encode()
@@ -156,9 +155,9 @@ def _record(
 
 def history(blob: bytes, entries: Sequence[bytes | None]) -> list[Attempt]:
     """The attempts, as ``history.lua`` gives them."""
-    attempts = [_attempt(_stream(each, ENTRY_FIELDS)) for each in entries if each is not None]
-    fields = _stream(blob)
-    attempt, consumer, finished, reason, started = (fields[i] for i in (7, 13, 15, 16, 19))
+    attempts = [_attempt(_series(each, ENTRY_FIELDS)) for each in entries if each is not None]
+    fields = unpack(blob)
+    attempt, consumer, finished, reason, started = (fields[i] for i in (8, 14, 16, 17, 20))
     if started is not False:
         attempts.append(
             Attempt(
@@ -178,10 +177,10 @@ def _attempt(fields: list[Any]) -> Attempt:
     )  # fmt: skip
 
 
-def _stream(blob: bytes, count: int = RECORD_FIELDS) -> list[Any]:
-    """What ``cmsgpack.pack`` made of several values: one after the other, with nothing around.
-    So the header of an array is put before them."""
-    fields: list[Any] = unpack(b"\xdd" + count.to_bytes(4, "big") + blob)
+def _series(packed: bytes, count: int) -> list[Any]:
+    """*count* values that were packed one after the other."""
+    # Before them comes the header of an array of 32 bits' length.
+    fields: list[Any] = unpack(b"\xdd" + count.to_bytes(4, "big") + packed)
     return fields
 
 

@@ -138,27 +138,27 @@ class Waiting:
         if not queues:
             return bool(_ready([bell], seconds))
         keys = [f"{client.base}wake:{queue}" for queue in queues]
-        connection = client.take(end + client.timeout)
-        answered = False
+        deadline = end + client.timeout
+        connection = None
         try:
-            connection.send([("BLPOP", *keys, f"{max(seconds, 0.001):.3f}")], end + client.timeout)
+            connection = client.take(deadline)
+            connection.send([("BLPOP", *keys, f"{max(seconds, 0.001):.3f}")], deadline)
             # The server ends a BLPOP late. Where that is soon enough, its answer is awaited, and
             # the connection can be kept.
             ready = _ready([connection, bell], seconds)
             if not ready and seconds >= NET / 2:
                 ready = _ready([connection, bell], LATE)
-            if connection in ready:
-                reply = connection.receive(end + client.timeout)
-                answered = True
-                return reply is not None and not isinstance(reply, hiredis.ReplyError)
-            return bell in ready
+            if connection not in ready:
+                return bell in ready
+            reply = connection.receive(deadline)
+            client.give_back(connection)
+            connection = None
+            return reply is not None and not isinstance(reply, hiredis.ReplyError)
         except OSError:
             # Whether the server is away, the next look tells.
             return False
         finally:
-            if answered:
-                client.give_back(connection)
-            else:
+            if connection is not None:
                 connection.close()
 
 

@@ -7,6 +7,12 @@
 -- it there. PostgreSQL writes a changed row anew, with an entry in every index that has it; moved,
 -- a row is small, and its way through a worker costs three new index entries and not ten.
 
+-- Which database this is, so that a connection can be told to lead to it.
+CREATE TABLE {schema}.place (
+    id uuid NOT NULL
+);
+INSERT INTO {schema}.place VALUES (gen_random_uuid());
+
 CREATE TABLE {schema}.task (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- `Record.tag`
     sent double precision NOT NULL,
@@ -310,7 +316,8 @@ END $$;
 -- What a claim hands out. Times and counts are those of the claim.
 CREATE TYPE {schema}.delivery AS (
     seq bigint, id bytea, body bytea, attempt integer, retries integer, losses integer,
-    suspected integer, runs integer, queue bytea, sent double precision, claimed double precision
+    suspected integer, runs integer, queue bytea, sent double precision, claimed double precision,
+    priority smallint, due double precision
 );
 
 -- Move the rows `picked` of `waiting`, which the caller has locked, to `running`.
@@ -337,7 +344,7 @@ BEGIN
     )
     SELECT
         g.seq, t.id, t.body, g.attempt + 1, g.retries, g.losses, g.suspected, g.runs, g.queue,
-        t.sent, now_
+        t.sent, now_, g.priority, g.due
     FROM gone AS g JOIN {schema}.task AS t ON t.seq = g.seq
     ORDER BY g.priority DESC, g.due, g.seq;
 END $$;
@@ -373,33 +380,124 @@ BEGIN
     RETURN cardinality(picked);
 END $$;
 
+-- Where to begin in each priority of a queue; see `looking.py`. None: from the beginning.
+CREATE TYPE {schema}.mark AS (priority smallint, due double precision, seq bigint);
+
+CREATE FUNCTION {schema}.marks_of(
+    name bytea, queues bytea[], priorities smallint[], dues double precision[], seqs bigint[]
+) RETURNS {schema}.mark[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(queues) = 0 THEN
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(
+        SELECT ROW(m.priority, m.due, m.seq)::{schema}.mark
+        FROM unnest(queues, priorities, dues, seqs) AS m (queue, priority, due, seq)
+        WHERE m.queue = name ORDER BY m.priority DESC
+    );
+END $$;
+
+-- Lock up to `wanted` ready tasks of a queue, the first of them, beginning at `marks`.
+CREATE FUNCTION {schema}.pick(name bytea, wanted integer, marks {schema}.mark[])
+RETURNS tid[] LANGUAGE plpgsql AS $$
+DECLARE
+    picked tid[] := '{}';
+    mark_ {schema}.mark;
+    above integer := 32767;
+BEGIN
+    FOREACH mark_ IN ARRAY marks LOOP
+        picked := picked || ARRAY(
+            SELECT ctid FROM {schema}.waiting
+            WHERE queue = name AND NOT scheduled AND priority < above
+              AND priority > mark_.priority
+            ORDER BY priority DESC, due, seq LIMIT wanted - cardinality(picked)
+            FOR UPDATE SKIP LOCKED
+        );
+        picked := picked || ARRAY(
+            SELECT ctid FROM {schema}.waiting
+            WHERE queue = name AND NOT scheduled AND priority = mark_.priority
+              AND (due, seq) > (mark_.due, mark_.seq)
+            ORDER BY due, seq LIMIT wanted - cardinality(picked)
+            FOR UPDATE SKIP LOCKED
+        );
+        above := mark_.priority;
+    END LOOP;
+    RETURN picked || ARRAY(
+        SELECT ctid FROM {schema}.waiting
+        WHERE queue = name AND NOT scheduled AND priority < above
+        ORDER BY priority DESC, due, seq LIMIT wanted - cardinality(picked)
+        FOR UPDATE SKIP LOCKED
+    );
+END $$;
+
+-- Whether a queue has a ready task, beginning at `marks`.
+CREATE FUNCTION {schema}.is_ready(name bytea, marks {schema}.mark[])
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    mark_ {schema}.mark;
+    above integer := 32767;
+BEGIN
+    FOREACH mark_ IN ARRAY marks LOOP
+        IF EXISTS (
+            SELECT FROM {schema}.waiting
+            WHERE queue = name AND NOT scheduled AND priority < above
+              AND priority > mark_.priority
+        ) OR EXISTS (
+            SELECT FROM {schema}.waiting
+            WHERE queue = name AND NOT scheduled AND priority = mark_.priority
+              AND (due, seq) > (mark_.due, mark_.seq)
+        ) THEN
+            RETURN true;
+        END IF;
+        above := mark_.priority;
+    END LOOP;
+    RETURN EXISTS (
+        SELECT FROM {schema}.waiting WHERE queue = name AND NOT scheduled AND priority < above
+    );
+END $$;
+
 -- `record.claim` for up to `wanted` tasks of `queues`, earlier ones first. The token of each is
--- `base` and its `seq`, added up.
+-- `base` and its `seq`, added up. A row without `seq` follows those of each queue: `attempt` says
+-- how many entries of the index were walked over for nothing, `claimed` what time it is.
 CREATE FUNCTION {schema}.take(
-    holder bytea, worker_ bytea, queues bytea[], wanted integer, now_at double precision,
-    steady_at double precision, lease double precision, base bigint
+    holder bytea, worker_ bytea, queues bytea[], wanted integer,
+    mark_queues bytea[], mark_priorities smallint[], mark_dues double precision[],
+    mark_seqs bigint[],
+    now_at double precision, steady_at double precision, lease double precision, base bigint
 ) RETURNS SETOF {schema}.delivery LANGUAGE plpgsql AS $$
 DECLARE
     now_ CONSTANT double precision :=
         coalesce(now_at, extract(epoch FROM clock_timestamp())::double precision);
     name bytea;
     picked tid[];
+    marks {schema}.mark[];
     left_ integer := wanted;
+    -- PostgreSQL counts what a scan of an index gives, dead entries too. Time would tell less: on a
+    -- busy machine everything takes long.
+    entries CONSTANT oid := '{schema}.waiting_ready'::regclass;
+    before bigint;
 BEGIN
     FOREACH name IN ARRAY queues LOOP
         EXIT WHEN left_ <= 0;
         CONTINUE WHEN EXISTS (SELECT FROM {schema}.pause WHERE queue = name);
-        PERFORM {schema}.promote(name, now_);
-        picked := ARRAY(
-            SELECT ctid FROM {schema}.waiting WHERE queue = name AND NOT scheduled
-            ORDER BY priority DESC, due, seq LIMIT left_ FOR UPDATE SKIP LOCKED
-        );
-        CONTINUE WHEN cardinality(picked) = 0;
-        IF left_ = wanted THEN
-            PERFORM {schema}.expect_beats(worker_, coalesce(steady_at, now_) + lease);
+        before := pg_stat_get_xact_tuples_returned(entries);
+        marks := {schema}.marks_of(name, mark_queues, mark_priorities, mark_dues, mark_seqs);
+        IF cardinality(marks) = 0 THEN
+            PERFORM {schema}.promote(name, now_);
         END IF;
-        left_ := left_ - cardinality(picked);
-        RETURN QUERY SELECT * FROM {schema}.hand_out(picked, holder, now_, base);
+        picked := {schema}.pick(name, left_, marks);
+        IF cardinality(picked) > 0 THEN
+            IF left_ = wanted THEN
+                PERFORM {schema}.expect_beats(worker_, coalesce(steady_at, now_) + lease);
+            END IF;
+            left_ := left_ - cardinality(picked);
+            RETURN QUERY SELECT * FROM {schema}.hand_out(picked, holder, now_, base);
+        END IF;
+        RETURN QUERY SELECT
+            NULL::bigint, ''::bytea, ''::bytea,
+            (pg_stat_get_xact_tuples_returned(entries) - before)::integer
+                - coalesce(cardinality(picked), 0),
+            0, 0, 0, 0, name, 0::double precision, now_, 0::smallint, 0::double precision;
     END LOOP;
 END $$;
 
@@ -429,19 +527,25 @@ BEGIN
 END $$;
 
 -- When there will be something to claim in `queues`: -infinity for now, else the time at which the
--- next scheduled task is due; NULL when nothing waits.
-CREATE FUNCTION {schema}.next_work(queues bytea[]) RETURNS double precision
-LANGUAGE plpgsql AS $$
+-- next scheduled task is due; NULL when nothing waits. What is scheduled in a queue that has marks
+-- is left to the next look from the beginning.
+CREATE FUNCTION {schema}.next_work(
+    queues bytea[], mark_queues bytea[], mark_priorities smallint[],
+    mark_dues double precision[], mark_seqs bigint[]
+) RETURNS double precision LANGUAGE plpgsql AS $$
 DECLARE
     name bytea;
     due_ double precision;
     soonest double precision;
+    marks {schema}.mark[];
 BEGIN
     FOREACH name IN ARRAY queues LOOP
         CONTINUE WHEN EXISTS (SELECT FROM {schema}.pause WHERE queue = name);
-        IF EXISTS (SELECT FROM {schema}.waiting WHERE queue = name AND NOT scheduled) THEN
+        marks := {schema}.marks_of(name, mark_queues, mark_priorities, mark_dues, mark_seqs);
+        IF {schema}.is_ready(name, marks) THEN
             RETURN '-infinity';
         END IF;
+        CONTINUE WHEN cardinality(marks) > 0;
         SELECT due FROM {schema}.waiting WHERE queue = name AND scheduled
         ORDER BY due LIMIT 1 INTO due_;
         soonest := least(soonest, due_);

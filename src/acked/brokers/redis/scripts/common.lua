@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  the prefix, "{acked}:" for the prefix acked. Every key of this broker begins with it.
 --          The braces make all of them one hash slot, so that one script may touch any of them on
---          a Cluster too.
+--          a Cluster too. No key is the prefix alone: so while a Cluster moves the slot, a node
+--          sends the script away at once (ASK) and none runs on half of the keys.
 -- ARGV[1]  the arguments, MessagePack: now, steady, then those of the script.
 -- ARGV[2…] bytes that are stored as they are (bodies, results), named by their place in ARGV.
 --
@@ -27,7 +28,7 @@
 --   holders                  set     workers that may have a key of the next kind
 --   held:<worker>            hash    T -> the consumer that holds it, of what is RUNNING
 --   kill                     set     T, of what is RUNNING and was revoked with terminate
---   done:<state>             zset    T -> finished, of what is in that final state
+--   done:<state>             zset    T -> finished in microseconds, of what is in that final state
 --   count                    hash    <state>:<queue> -> how many
 --   paused                   set     queues
 --   lease                    zset    worker -> steady time at which its lease runs out
@@ -41,7 +42,7 @@
 
 local P = KEYS[1]
 local call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
-local pack, decode = cmsgpack.pack, cmsgpack.unpack
+local pack, decode, decode_some = cmsgpack.pack, cmsgpack.unpack, cmsgpack.unpack_limit
 local args = decode(ARGV[1])
 local now, steady = args[1], args[2]
 if not now then
@@ -50,24 +51,24 @@ if not now then
   steady = now
 end
 
--- The fields of a record. Absent is false, since nil would end a table.
+-- The fields of a record, after the number of its form. Absent is false, since nil would end a
+-- table.
+local FORM = 1
 local ID, TASK, QUEUE, PRIORITY, SENT, STATE, DUE, ATTEMPT, RETRIES, LOSSES, SUSPECTED, RUNS, TOKEN,
   CONSUMER, CLAIMED, FINISHED, REASON, REVOKE, ENTRIES, STARTED, RESULT, FAILED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22
+  2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23
 -- ENTRIES   how many entries of its history are in `attempt`
 -- STARTED   of a SUCCESS: when its last attempt began. That attempt has no entry of its own, as
 --           the record says all there is to say of it
 -- RESULT    the result itself if it is short; true if it is in `result`
 -- FAILED    whether there is one in `failure`
 local FIELDS = 22
+local BEFORE_FIELDS = 4 -- bytes of a record: the array's header, the form
 
 local AT_ONCE = 2000 -- arguments of one command; unpack is limited by Lua's stack
-local LEASE = 10
 local TOKENS = 256 -- tokens that a wake list holds at most
 
-local function tag_of(number) return format('%013.0f', number) end
-
-local function worker_of(consumer) return string.match(consumer, '^[^/]*') end
+local function tag_of(number) return format('%013d', number) end
 
 -- The values of *fields* in the hash *key*, false where there is none.
 local function values(key, fields)
@@ -77,7 +78,8 @@ local function values(key, fields)
   end
   local all = {}
   for i = 1, count, AT_ONCE do
-    for _, value in ipairs(call('HMGET', P .. key, unpack(fields, i, min(i + AT_ONCE - 1, count)))) do
+    local last = min(i + AT_ONCE - 1, count)
+    for _, value in ipairs(call('HMGET', P .. key, unpack(fields, i, last))) do
       all[#all + 1] = value
     end
   end
@@ -153,171 +155,32 @@ end
 -- Writes may begin though memory is at its limit; see above.
 local function begin() call('DEL', P .. 'nothing') end
 
+-- A record from its bytes. As values one after the other, since a table that grows field by field
+-- costs twice the time; in the place of the form stands where they end.
+local function record(blob)
+  local r = {decode_some(blob, FIELDS, BEFORE_FIELDS)}
+  r[1] = FORM
+  return r
+end
+
 -- The records of *tags*, false where there is none.
 local function records(tags)
   local all = values('state', tags)
   for i = 1, #all do
-    local blob = all[i]
-    if blob then all[i] = {decode(blob)} end
+    if all[i] then all[i] = record(all[i]) end
   end
   return all
 end
 
-local function store(tag, r) two(hset, 'state', tag, pack(unpack(r, 1, FIELDS))) end
+local function store(tag, r) two(hset, 'state', tag, pack(r)) end
 
-local function ring(queue, tasks) bells[queue] = (bells[queue] or 0) + tasks end
+-- A number as text, exactly; many have the same one after the other.
+local last_number, last_text
 
--- Keys that are needed again and again, by what makes them.
-local ready_keys, held_keys = {}, {}
-
-local function ready_key(priority, queue)
-  local of_queue = ready_keys[queue]
-  if not of_queue then of_queue = {} ready_keys[queue] = of_queue end
-  local key = of_queue[priority]
-  if not key then
-    key = 'ready:' .. priority .. ':' .. queue
-    of_queue[priority] = key
-  end
-  return key
+local function exact(number)
+  if number ~= last_number then last_number, last_text = number, format('%.17g', number) end
+  return last_text
 end
 
-local function held_key(consumer)
-  local key = held_keys[consumer]
-  if not key then
-    key = 'held:' .. worker_of(consumer)
-    held_keys[consumer] = key
-  end
-  return key
-end
-
--- It waits from now on, ready or for its time.
-local function line_up(tag, r)
-  local queue, priority = r[QUEUE], r[PRIORITY]
-  if r[STATE] == 'QUEUED' then
-    two(zadd, ready_key(priority, queue), r[DUE], tag)
-    if priority ~= 0 then two(zadd, 'lanes:' .. queue, priority, priority) end
-    ring(queue, 1)
-  else
-    local key = 'later:' .. queue
-    -- Somebody must learn that this one is due before what was due next.
-    local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
-    if not first[2] or tonumber(first[2]) > r[DUE] then bells[queue] = bells[queue] or 1 end
-    two(zadd, key, r[DUE], tag)
-    one(sadd, 'scheduled', queue)
-  end
-end
-
--- It waits no longer.
-local function step_out(tag, r)
-  if r[STATE] == 'QUEUED' then
-    one(zrem, ready_key(r[PRIORITY], r[QUEUE]), tag)
-  else
-    one(zrem, 'later:' .. r[QUEUE], tag)
-  end
-end
-
--- Its holder holds it no longer.
-local function let_go(tag, r)
-  one(hdel, held_key(r[CONSUMER]), tag)
-  if r[REVOKE] == 2 then one(srem, 'kill', tag) end
-end
-
--- The lanes of *queue*, highest priority first.
-local function lanes(queue)
-  local all, n, passed = {}, 0, false
-  for _, priority in ipairs(call('ZREVRANGE', P .. 'lanes:' .. queue, 0, -1)) do
-    if not passed and tonumber(priority) < 0 then
-      n, passed = n + 1, true
-      all[n] = ready_key(0, queue)
-    end
-    n = n + 1
-    all[n] = 'ready:' .. priority .. ':' .. queue
-  end
-  if not passed then all[n + 1] = ready_key(0, queue) end
-  return all
-end
-
--- Which of *queues* are open, in their order.
-local function open(queues)
-  local list = {}
-  if #queues > 0 then
-    local paused = call('SMISMEMBER', P .. 'paused', unpack(queues))
-    for i, queue in ipairs(queues) do
-      if paused[i] == 0 then list[#list + 1] = queue end
-    end
-  end
-  return list
-end
-
--- Make what is due in *queue* ready, up to *limit*; how many.
-local function promote(queue, limit)
-  local due = call('ZRANGEBYSCORE', P .. 'later:' .. queue, '-inf', now, 'LIMIT', 0, limit)
-  if #due == 0 then return 0 end
-  for i, r in ipairs(records(due)) do
-    local tag = due[i]
-    one(zrem, 'later:' .. queue, tag)
-    if r then
-      r[STATE] = 'QUEUED'
-      line_up(tag, r)
-      store(tag, r)
-      move('SCHEDULED', 'QUEUED', queue)
-    end
-  end
-  flush()
-  return #due
-end
-
--- A worker that takes tasks before its first beat has a lease all the same.
-local function expect_beats(consumer)
-  local worker = worker_of(consumer)
-  one(sadd, 'holders', worker)
-  call('ZADD', P .. 'lease', 'NX', steady + LEASE, worker)
-end
-
--- Hand *tags*, which have left their line, to *consumer*: the records, one after the other, and the
--- bodies. A token is *base* plus the tag.
-local function hand_out(tags, consumer, base)
-  local n, found, blobs, held = 0, {}, {}, held_key(consumer)
-  if #tags == 0 then return 0, '', {}, found end
-  for i, r in ipairs(records(tags)) do
-    if r then
-      local tag = tags[i]
-      move(r[STATE], 'RUNNING', r[QUEUE])
-      r[STATE], r[ATTEMPT], r[TOKEN] = 'RUNNING', r[ATTEMPT] + 1, base + tag
-      r[CONSUMER], r[CLAIMED], r[REASON] = consumer, now, ''
-      n = n + 1
-      found[n], blobs[n] = tag, pack(unpack(r, 1, FIELDS))
-      two(hset, 'state', tag, blobs[n])
-      two(hset, held, tag, consumer)
-    end
-  end
-  local bodies = values('body', found)
-  expect_beats(consumer)
-  flush()
-  return n, table.concat(blobs), bodies, found
-end
-
--- Delete the records of *tags*, read already and not running.
-local function delete(tags, found)
-  local count = 0
-  for i, r in ipairs(found) do
-    if r then
-      local tag = tags[i]
-      count = count + 1
-      if r[FINISHED] then one(zrem, 'done:' .. r[STATE], tag) else step_out(tag, r) end
-      one(hdel, 'id', r[ID])
-      one(hdel, 'state', tag)
-      one(hdel, 'body', tag)
-      one(hdel, 'progress', tag)
-      one(hdel, 'saved', tag)
-      if r[RESULT] == true then one(hdel, 'result', tag) end
-      if r[FAILED] then one(hdel, 'failure', tag) end
-      for n = 1, r[ENTRIES] do one(hdel, 'attempt', tag .. ':' .. n) end
-      move(r[STATE], nil, r[QUEUE])
-      local block = floor(tag / 1024)
-      gone[block] = (gone[block] or 0) + 1
-    end
-  end
-  flush()
-  return count
-end
+-- Scores of done:* are whole microseconds.
+local function micros(seconds) return format('%d', floor(seconds * 1000000 + 0.5)) end

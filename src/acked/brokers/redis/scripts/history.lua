@@ -9,7 +9,7 @@
 local tag = call('HGET', P .. 'id', args[3])
 local blob = tag and call('HGET', P .. 'state', tag)
 if not blob then return {pack({now})} end
-local r = {decode(blob)}
+local r = record(blob)
 local names = {}
 for n = 1, r[ENTRIES] do names[n] = tag .. ':' .. n end
 return {pack({now}), blob, values('attempt', names), call('HGET', P .. 'saved', tag)}

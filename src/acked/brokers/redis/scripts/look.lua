@@ -1,5 +1,5 @@
--- Whether there is work in any of the queues. Where there is none, wake-ups that were meant for work
--- that somebody else has taken are forgotten: whoever waits from here on is woken by new work.
+-- Whether there is work in any of the queues. Where there is none, wake-ups that were meant for
+-- work that somebody else has taken are forgotten: whoever waits from here on is woken by new work.
 --
 -- args[3]  queues
 -- Returns  {now, whether something is ready, due time of what comes next or false}.

@@ -8,7 +8,7 @@
 local tag = call('HGET', P .. 'id', args[3])
 local blob = tag and call('HGET', P .. 'state', tag)
 if not blob then return pack({now, false}) end
-local r = {decode(blob)}
+local r = record(blob)
 if r[STATE] ~= 'RUNNING' or r[TOKEN] ~= args[4] then return pack({now, false}) end
 begin()
 call('HSET', P .. args[5], tag, ARGV[2])

@@ -8,14 +8,19 @@
 
 local MANY = 20000
 local tags = {}
+
+local function take(some)
+  for _, tag in ipairs(some) do tags[#tags + 1] = tonumber(tag) end
+end
+
 for _, state in ipairs(args[3]) do
   if state == 'RUNNING' then
     for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do
-      for _, tag in ipairs(call('HKEYS', P .. 'held:' .. worker)) do tags[#tags + 1] = tonumber(tag) end
+      take(call('HKEYS', P .. 'held:' .. worker))
     end
   elseif state == 'FAILURE' or state == 'REVOKED' then
     if call('ZCARD', P .. 'done:' .. state) > MANY then return pack({now, false}) end
-    for _, tag in ipairs(call('ZRANGE', P .. 'done:' .. state, 0, -1)) do tags[#tags + 1] = tonumber(tag) end
+    take(call('ZRANGE', P .. 'done:' .. state, 0, -1))
   else
     return pack({now, false})
   end

@@ -21,7 +21,7 @@ for i, r in ipairs(records(tags)) do
       step_out(tag, r)
       move(r[STATE], 'REVOKED', r[QUEUE])
       r[STATE], r[FINISHED], r[REASON], r[REVOKE] = 'REVOKED', now, 'revoked', max(r[REVOKE], 1)
-      two(zadd, 'done:REVOKED', now, tag)
+      two(zadd, 'done:REVOKED', micros(now), tag)
     end
     store(tag, r)
   end

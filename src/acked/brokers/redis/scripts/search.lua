@@ -24,7 +24,7 @@ local found, where = {}, 0
 local function look_at(tags)
   for i, blob in ipairs(values('state', tags)) do
     if blob then
-      local id, name, its_queue, _, _, state = decode(blob)
+      local _, id, name, its_queue, _, _, state = decode_some(blob, 6, BEFORE_FIELDS)
       if (not wanted or wanted[state]) and (not queue or its_queue == queue)
         and (not task or name == task) and (not part or string.find(id, part, 1, true)) then
         found[#found + 1] = tags[i]
@@ -47,7 +47,9 @@ else
     local names = {}
     for i = 0, min(block, 999) do names[i + 1] = block - i end
     local counts, skipped = values('gone', names), 0
-    while skipped < #names and tonumber(counts[skipped + 1] or 0) >= (block == skipped and 1023 or 1024) do
+    while skipped < #names do
+      local all = block == skipped and 1023 or 1024 -- no task has the tag 0
+      if tonumber(counts[skipped + 1] or 0) < all then break end
       skipped = skipped + 1
     end
     if skipped > 0 then

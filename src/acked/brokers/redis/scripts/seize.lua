@@ -23,8 +23,9 @@ for _, earlier in ipairs(args[7]) do
     local theirs, theirs_tags = decode(kept), {}
     for at = 10, #theirs, ROW do theirs_tags[#theirs_tags + 1] = tag_of(theirs[at]) end
     for i, r in ipairs(records(theirs_tags)) do
-      if r and r[STATE] == 'RUNNING' and r[CONSUMER] == by and r[TOKEN] == theirs[(i - 1) * ROW + 2] then
-        for k = 1, ROW do rows[n + k] = theirs[(i - 1) * ROW + k] end
+      local at = (i - 1) * ROW
+      if r and r[STATE] == 'RUNNING' and r[CONSUMER] == by and r[TOKEN] == theirs[at + 2] then
+        for k = 1, ROW do rows[n + k] = theirs[at + k] end
         n = n + ROW
         found[#found + 1] = theirs_tags[i]
       end
@@ -50,11 +51,14 @@ else
       call('HDEL', P .. 'beat', worker)
     end
     -- The server's clock was set back: no lease may last longer than it was given for.
-    local long = call('ZRANGEBYSCORE', P .. 'lease', '(' .. format('%.17g', steady + LEASE), '+inf', 'WITHSCORES')
+    local longer = '(' .. exact(steady + LEASE)
+    local long = call('ZRANGEBYSCORE', P .. 'lease', longer, '+inf', 'WITHSCORES')
     for i = 1, #long, 2 do
       local beat = call('HGET', P .. 'beat', long[i])
       local lease = beat and decode(beat) or LEASE
-      if long[i + 1] - steady > lease + 1 then call('ZADD', P .. 'lease', steady + lease, long[i]) end
+      if long[i + 1] - steady > lease + 1 then
+        call('ZADD', P .. 'lease', steady + lease, long[i])
+      end
     end
   end
   for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do

@@ -1,4 +1,5 @@
--- Store messages: all or none. Those whose id is known change nothing.
+-- Store messages: all or none, and so in one script, however many. Those whose id is known change
+-- nothing.
 --
 -- args[3]  flat rows: id, task, queue, priority, eta, sent; the n-th body is ARGV[n + 1].
 -- Returns  now.
@@ -26,7 +27,7 @@ if #new > 0 then
     local queue, eta = rows[at + 3], rows[at + 5]
     local later = eta and eta > now
     local r = {
-      rows[at + 1], rows[at + 2], queue, rows[at + 4], rows[at + 6],
+      FORM, rows[at + 1], rows[at + 2], queue, rows[at + 4], rows[at + 6],
       later and 'SCHEDULED' or 'QUEUED', later and eta or now,
       0, 0, 0, 0, 0, 0, '', false, false, '', 0, 0, false, false, false,
     }

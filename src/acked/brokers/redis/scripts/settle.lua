@@ -22,13 +22,14 @@ local function settle(rows)
     local at, tag = (i - 1) * WIDTH, tags[i]
     local r = known[tag]
     if r == nil then
-      r = blobs[i] and {decode(blobs[i])}
+      r = blobs[i] and record(blobs[i])
       known[tag] = r
     end
     if not r or r[TOKEN] ~= rows[at + 3] or r[ID] ~= rows[at + 2] then
       refused[#refused + 1] = i
     elseif r[STATE] == 'RUNNING' then
-      local event, ended, started, not_before = rows[at + 4], rows[at + 5], rows[at + 6], rows[at + 7]
+      local event, ended = rows[at + 4], rows[at + 5]
+      local started, not_before = rows[at + 6], rows[at + 7]
       local reason, counts, loss, suspect = rows[at + 8], rows[at + 9], rows[at + 10], rows[at + 11]
       local consumer, result, failure = rows[at + 12], rows[at + 13], rows[at + 14]
       local body = rows[at + 15]
@@ -83,7 +84,7 @@ local function settle(rows)
         line_up(tag, r)
       else
         r[FINISHED] = ended
-        two(zadd, 'done:' .. state, ended, tag)
+        two(zadd, 'done:' .. state, micros(ended), tag)
       end
       store(tag, r)
     end

@@ -1,0 +1,55 @@
+-- Who holds what.
+--
+-- Keys: held:*, state, body, count (hashes), holders, kill (sets), lease (zset).
+
+local LEASE = 10
+
+local function worker_of(consumer) return string.match(consumer, '^[^/]*') end
+
+-- Keys that are needed again and again: consumer -> key.
+local held_keys = {}
+
+local function held_key(consumer)
+  local key = held_keys[consumer]
+  if not key then
+    key = 'held:' .. worker_of(consumer)
+    held_keys[consumer] = key
+  end
+  return key
+end
+
+-- Its holder holds it no longer.
+local function let_go(tag, r)
+  one(hdel, held_key(r[CONSUMER]), tag)
+  if r[REVOKE] == 2 then one(srem, 'kill', tag) end
+end
+
+-- A worker that takes tasks before its first beat has a lease all the same.
+local function expect_beats(consumer)
+  local worker = worker_of(consumer)
+  one(sadd, 'holders', worker)
+  call('ZADD', P .. 'lease', 'NX', steady + LEASE, worker)
+end
+
+-- Hand *tags*, which have left their line, to *consumer*: how many, their records one after the
+-- other, the bodies, and the tags. A token is *base* plus the tag.
+local function hand_out(tags, consumer, base)
+  local n, found, blobs, held = 0, {}, {}, held_key(consumer)
+  if #tags == 0 then return 0, '', {}, found end
+  for i, r in ipairs(records(tags)) do
+    if r then
+      local tag = tags[i]
+      move(r[STATE], 'RUNNING', r[QUEUE])
+      r[STATE], r[ATTEMPT], r[TOKEN] = 'RUNNING', r[ATTEMPT] + 1, base + tag
+      r[CONSUMER], r[CLAIMED], r[REASON] = consumer, now, ''
+      n = n + 1
+      found[n], blobs[n] = tag, pack(r)
+      two(hset, 'state', tag, blobs[n])
+      two(hset, held, tag, consumer)
+    end
+  end
+  local bodies = values('body', found)
+  expect_beats(consumer)
+  flush()
+  return n, table.concat(blobs), bodies, found
+end

@@ -1,0 +1,5 @@
+-- What time it is.
+--
+-- Returns  {now}.
+
+return pack({now})

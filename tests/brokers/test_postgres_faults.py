@@ -1,0 +1,338 @@
+"""What is broken under PostgreSQL's users, and what becomes of their tasks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+
+from acked.broker import Engine, Filter
+from acked.brokers.postgres import PostgresBroker
+from acked.brokers.postgres.address import signed
+from acked.brokers.postgres.waiting import NET
+from acked.delivery import Settlement
+from acked.errors import BrokerError, BrokerUnavailable
+from acked.message import Message, new_id
+from acked.testing.timeline import Background, message
+from tests.harness.places import Servers
+from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import Proxy
+
+PATIENCE = 30.0
+
+TERMINATE = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE application_name = 'acked' AND {condition}
+"""
+
+
+@pytest.fixture
+def live(servers: Servers) -> PostgresServer:
+    """A server that answers, whatever the test before did to it."""
+    server = servers.get("postgres")
+    assert isinstance(server, PostgresServer)
+    return server
+
+
+@pytest.fixture
+def url(live: PostgresServer) -> str:
+    return live.fresh()
+
+
+@pytest.fixture
+def broker(url: str) -> Iterator[PostgresBroker]:
+    broker = PostgresBroker(url, timeout=2.0)
+    broker.setup()
+    yield broker
+    broker.close()
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.01)
+
+
+def terminate(server: PostgresServer, condition: str = "true") -> int:
+    """End sessions of acked's as an operator would; how many there were."""
+    with server.operator() as operator:
+        row = operator.execute(TERMINATE.replace("{condition}", condition).encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+class Producer(threading.Thread):
+    """Sends tasks one by one until it is told to stop; remembers which calls returned."""
+
+    def __init__(self, broker: Engine) -> None:
+        super().__init__(daemon=True)
+        self._broker = broker
+        self.stopping = False
+        self.sent: list[str] = []
+        self.failed: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        while not self.stopping:
+            task_id = new_id()
+            try:
+                self._broker.send([Message(id=task_id, task="t")])
+            except BrokerError:
+                self.failed.append(task_id)
+                time.sleep(0.01)
+            else:
+                self.sent.append(task_id)
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.join(PATIENCE)
+
+
+def drain(broker: Engine) -> list[str]:
+    """Claim and settle everything; the ids, in order."""
+    ids: list[str] = []
+    held: list[Settlement] = []
+    while True:
+        claim = broker.claim("w/0", ["default"], 200, settlements=held)
+        assert claim.refused == []
+        now = broker.clock.now()
+        held = [Settlement.succeed(d, at=now, started=now, result=b"1") for d in claim.deliveries]
+        ids += [delivery.id for delivery in claim.deliveries]
+        if not held:
+            return ids
+
+
+def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
+    live: PostgresServer, broker: PostgresBroker
+) -> None:
+    producers = [Producer(broker) for _ in range(3)]
+    for _ in range(3):
+        count = len(producers[0].sent)
+        until(lambda count=count: len(producers[0].sent) > count + 50, "sends")  # type: ignore[misc]
+        live.kill()
+        live.start()
+    count = len(producers[0].sent)
+    until(lambda: len(producers[0].sent) > count, "a send after the restart")
+    for producer in producers:
+        producer.stop()
+
+    ran = drain(broker)
+
+    assert len(ran) == len(set(ran))
+    for producer in producers:
+        assert set(producer.sent) <= set(ran)
+    assert set(ran) <= {each for p in producers for each in (*p.sent, *p.failed)}
+
+
+def test_ending_every_session_again_and_again_loses_and_doubles_nothing(
+    live: PostgresServer, broker: PostgresBroker
+) -> None:
+    producer = Producer(broker)
+    for _ in range(20):
+        count = len(producer.sent)
+        terminate(live)
+        until(lambda count=count: len(producer.sent) > count, "a send after that")  # type: ignore[misc]
+    producer.stop()
+
+    ran = drain(broker)
+
+    assert len(ran) == len(set(ran))
+    assert set(producer.sent) <= set(ran)
+
+
+def test_a_server_that_is_gone_is_told_at_once_and_works_again_as_soon_as_it_answers(
+    live: PostgresServer, broker: PostgresBroker
+) -> None:
+    broker.send([message("a")])
+    live.kill()
+
+    with pytest.raises(BrokerUnavailable, match="cannot be reached"):
+        broker.send([message("b")])
+    with pytest.raises(BrokerUnavailable):
+        broker.wait(["default"], 10)
+
+    live.start()
+    broker.send([message("c")])
+    assert {record.id for record in broker.search(Filter())} == {"a", "c"}
+
+
+def test_a_server_that_stands_still_is_given_up_within_the_time_limit(
+    live: PostgresServer, broker: PostgresBroker
+) -> None:
+    broker.send([message("a")])
+    live.freeze()
+    try:
+        for call in (
+            lambda: broker.send([message("b")]),
+            lambda: broker.claim("w/0", ["default"], 1),
+            lambda: broker.get("a"),
+            lambda: broker.wait(["default"], 60),
+        ):
+            started = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="no answer within 2 s"):
+                call()
+            assert time.monotonic() - started < 4
+    finally:
+        live.thaw()
+    until(lambda: broker.get("a") is not None, "an answer")
+
+
+def test_a_network_that_swallows_everything_is_given_up_within_the_time_limit(
+    live: PostgresServer, url: str
+) -> None:
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(live.port))
+        broker = PostgresBroker(url.replace(f":{live.port}/", f":{proxy.port}/"), timeout=1.0)
+        stack.callback(broker.close)
+        broker.send([message("a")])
+        proxy.set(black_hole=True)
+        started = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            broker.get("a")
+        assert time.monotonic() - started < 3
+        proxy.heal()
+        assert broker.get("a") is not None
+
+
+def test_a_waiter_whose_connection_is_cut_comes_back_and_hears_again(
+    live: PostgresServer, broker: PostgresBroker
+) -> None:
+    for number in range(5):
+        waiting = Background(lambda: broker.wait(["default"], 600))
+        until(lambda: terminate(live, "query LIKE '%next_work%'") > 0, "a session that waits")
+        waiting.answer()
+        again = Background(lambda: broker.wait(["default"], 600))
+        broker.send([message(f"task-{number}")])
+        again.answer()
+        assert drain(broker) == [f"task-{number}"]
+
+
+def test_a_task_whose_wake_up_is_lost_is_found_all_the_same(
+    broker: PostgresBroker, url: str
+) -> None:
+    waiting = Background(lambda: broker.wait(["default"], 600))
+    with psycopg.connect(url) as other:
+        until(
+            lambda: (
+                other.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+                is not None
+            ),
+            "a waiter",
+        )
+        other.execute(
+            "SELECT acked.send(ARRAY['a'::bytea], ARRAY['t'::bytea], ARRAY['default'::bytea],"
+            " '{0}', '{NULL}', '{0}', ARRAY['{}'::bytea], NULL)"
+        )
+    started = time.monotonic()
+    waiting.answer()
+    assert time.monotonic() - started < NET + 5
+
+
+def test_no_wake_up_is_lost_on_the_way_to_sleep(
+    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acked.brokers.postgres.waiting.NET", 600.0)
+    for number in range(300):
+        waiting = Background(lambda: broker.wait(["default"], 600))
+        broker.send([message(f"task-{number}")])
+        waiting.answer()
+        assert len(broker.claim("w/0", ["default"], 5).deliveries) == 1
+
+
+def test_nobody_is_notified_where_nobody_waits(broker: PostgresBroker, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute(f'LISTEN "{_channel(broker)}"'.encode())
+        broker.send([message("a")])
+        other.execute("SELECT 1")
+        assert list(other.notifies(timeout=0)) == []
+
+
+def _channel(broker: PostgresBroker) -> str:
+    (statement,) = broker._waiting._listen([signed("default")])
+    return statement.sql.split('"')[1]
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(broker: PostgresBroker) -> None:
+    broker.send([message("a")])
+    broker.wait(["default"], 0)
+    sessions = set(broker._database._sessions)
+    child = os.fork()
+    if child == 0:
+        try:
+            broker.send([message("b")])
+            broker.wait(["default"], 0)
+            broker.close()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    broker.send([message("c")])
+
+    assert [delivery.id for delivery in broker.claim("w/0", ["default"], 9).deliveries] == [
+        "a", "b", "c",
+    ]  # fmt: skip
+    assert set(broker._database._sessions) == sessions
+
+
+def test_a_password_is_never_shown(live: PostgresServer) -> None:
+    login = f"postgresql://shop:hunter2@127.0.0.1:{live.port}"
+    for url in (
+        f"{login}/nowhere",
+        f"{login}/nowhere?sslpassword=hunter2",
+        f"{login}/x?nonsense=1",
+    ):
+        with pytest.raises(Exception, match=r"\*\*\*|nonsense") as caught:
+            PostgresBroker(url, timeout=1.0).setup()
+        assert "hunter2" not in str(caught.value)
+    broker = PostgresBroker(f"{login}/shop?password=hunter2")
+    assert "hunter2" not in f"{broker!r}{broker.url}{broker.presence_dir}"
+    assert broker.address.count("hunter2") == 2
+
+
+def test_a_lock_that_somebody_keeps_is_waited_for_within_the_time_limit(
+    broker: PostgresBroker, url: str
+) -> None:
+    with psycopg.connect(url) as other:
+        other.execute("LOCK acked.task")
+        with pytest.raises(BrokerUnavailable, match="within 2 s"):
+            broker.send([message("a")])
+    broker.send([message("a")])
+
+
+def test_settings_that_lose_tasks_are_warned_of(broker: PostgresBroker, url: str) -> None:
+    assert [each.level for each in broker.conditions()] == ["ok"]
+    with psycopg.connect(url, autocommit=True) as operator:
+        name = operator.info.dbname
+        operator.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
+    anew = PostgresBroker(url)
+    warned = [each for each in anew.conditions() if each.level == "warn"]
+    anew.close()
+    assert [each.subject for each in warned] == ["synchronous_commit"]
+    assert warned[0].remedy
+
+
+def test_a_remote_host_is_spoken_to_with_a_checked_certificate_unless_told_otherwise() -> None:
+    safe = PostgresBroker("postgresql://db.example.com/shop")
+    assert "sslmode=verify-full" in safe._address.conninfo
+    plain = PostgresBroker("postgresql://db.example.com/shop?sslmode=disable")
+    assert plain._address.remote
+    assert not plain._address.encrypted
+    here = PostgresBroker("postgresql:///shop?host=/run/postgresql")
+    assert not here._address.remote
+
+
+def test_names_may_hold_a_nul(broker: PostgresBroker) -> None:
+    broker.send([message("a\0b", queue="q\0")])
+    (held,) = broker.claim("w/0", ["q\0"], 1).deliveries
+    assert held.id == "a\0b"
+    broker.settle([Settlement.revoke(held, at=1.0, started=0.5, reason="x\0\ud800")])
+    record = broker.get("a\0b")
+    assert record is not None
+    assert record.reason == "x\0?"
