@@ -13,9 +13,10 @@ from acked.broker import Beat, Filter, QueueCounts, WorkerRecord
 from acked.brokers.postgres.connection import Call, Statement
 from acked.brokers.postgres.search import RECORD, RECORD_COLUMNS, selection
 from acked.brokers.postgres.store import Store
-from acked.brokers.postgres.values import float8, int2, int8, text, texts
+from acked.brokers.postgres.values import float8, int2, int8, int8s, text, texts
 from acked.delivery import Event, Failure, State
 from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.tally import KEPT_MINUTES, Count
 
 DELETED_AT_ONCE = 1000
 """Records that one transaction deletes, so that others wait for it for milliseconds only."""
@@ -27,10 +28,11 @@ GET = Statement(f"{RECORD} WHERE id = $1", RECORD_COLUMNS)
 
 ATTEMPTS = Statement(
     """
-    SELECT number, event, started, ended, consumer, reason, failure, next_at, counted, loss
+    SELECT number, event, started, ended, consumer, reason, failure, next_at, counted, loss,
+           log
     FROM {schema}.run WHERE task = (SELECT seq FROM {schema}.task WHERE id = $1) ORDER BY run
     """,
-    "qtddttbd??",
+    "qtddttbd??t",
 )
 
 COUNTS = Statement(
@@ -126,6 +128,24 @@ PRUNE_FAILURE = Statement(PRUNE_OTHER.format(state="FAILURE"), "q")
 PAUSE = Statement("INSERT INTO {schema}.pause VALUES ($1) ON CONFLICT DO NOTHING")
 RESUME = Statement("DELETE FROM {schema}.pause WHERE queue = $1")
 
+COUNT = Statement(
+    """
+    INSERT INTO {schema}.counter AS c (minute, queue, task, what, number)
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[])
+    ON CONFLICT (minute, queue, task, what) DO UPDATE SET number = c.number + excluded.number
+    """
+)
+FORGET_COUNTS = Statement(
+    "DELETE FROM {schema}.counter "
+    "WHERE minute < (SELECT max(minute) FROM {schema}.counter) - $1::bigint"
+)
+COUNTED = Statement(
+    """
+    SELECT minute, queue, task, what, number FROM {schema}.counter WHERE minute BETWEEN $1 AND $2
+    """,
+    "qtttq",
+)
+
 _failure_decoder = msgspec.json.Decoder(Failure)
 _progress_decoder = msgspec.json.Decoder(Progress)
 _beat_decoder = msgspec.json.Decoder(Beat)
@@ -142,8 +162,15 @@ class TaskRecords(Store):
         (rows,) = self._database.run(Call(ATTEMPTS, (text(task_id),)), repeatable=True)
         return [_attempt(row) for row in rows]
 
-    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
-        call = selection(wanted, before, max(limit, 0))
+    def search(
+        self,
+        wanted: Filter,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Record]:
+        call = selection(wanted, before, after, max(limit, 0))
         if call is None:
             return []
         (rows,) = self._database.run(call, repeatable=True)
@@ -167,6 +194,7 @@ class TaskRecords(Store):
             WorkerRecord(
                 worker=beat.worker, host=beat.host, pid=beat.pid, started=beat.started,
                 queues=beat.queues, processes=beat.processes, lease_left=left, running=running,
+                memory=beat.memory,
             )
             for beat, left, running in (
                 (_beat_decoder.decode(about), left, running) for about, left, running in rows
@@ -221,6 +249,24 @@ class TaskRecords(Store):
             self._delete(PURGE, [text(queue), b"\x01" if scheduled else b"\x00"])
             for scheduled in (False, True)
         )
+
+    def count(self, counts: Sequence[Count]) -> None:
+        if not counts:
+            return
+        # In one order, so that two that add to the same counters do not wait for each other.
+        rows = sorted(counts, key=lambda each: (each.minute, each.queue, each.task, each.what))
+        columns = (
+            int8s([each.minute for each in rows]), texts([each.queue for each in rows]),
+            texts([each.task for each in rows]), texts([each.what for each in rows]),
+            int8s([each.number for each in rows]),
+        )  # fmt: skip
+        self._database.run(
+            Call(COUNT, columns), Call(FORGET_COUNTS, (int8(KEPT_MINUTES),)), repeatable=False
+        )
+
+    def counted(self, first: int, last: int) -> list[Count]:
+        (rows,) = self._database.run(Call(COUNTED, (int8(first), int8(last))), repeatable=True)
+        return [Count(*row) for row in rows]
 
     def pause(self, queue: str) -> None:
         self._database.run(Call(PAUSE, (text(queue),)), repeatable=True)
@@ -281,10 +327,11 @@ def as_record(row: tuple[Any, ...]) -> Record:
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:
-    number, event, started, ended, consumer, reason, failure, next_at, counted, loss = row
+    number, event, started, ended, consumer, reason, failure, next_at, counted, loss, log = row
     return Attempt(
         number=number, event=Event(event), started=started, ended=ended, consumer=consumer,
         reason=reason, failure=_failure(failure), next_at=next_at, counted=counted, loss=loss,
+        log=log,
     )  # fmt: skip
 
 

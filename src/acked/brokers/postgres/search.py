@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from acked.broker import Filter
+from acked.broker import Filter, as_json_has_it
 from acked.brokers.postgres.connection import Call, Statement
-from acked.brokers.postgres.values import int8, text
+from acked.brokers.postgres.values import float8, int8, text
 from acked.delivery import FINAL, State
 
 RECORD = """
@@ -24,14 +24,23 @@ RECORD_COLUMNS = "tbttqdtdqqqqqqtddbbtqbq"
 UNSUCCESSFUL = frozenset({State.FAILURE, State.REVOKED})
 
 
-def selection(wanted: Filter, before: int | None, limit: int) -> Call | None:
+def selection(wanted: Filter, before: int | None, after: int | None, limit: int) -> Call | None:
     """What finds up to *limit* of what is *wanted*, newest first; None where nothing can fit."""
     states = frozenset(State) if wanted.states is None else frozenset(wanted.states)
     asked = {
         "t.queue = {}": None if wanted.queue is None else text(wanted.queue),
         "t.name = {}": None if wanted.task is None else text(wanted.task),
         "position({} IN t.id) > 0": None if wanted.id_part is None else text(wanted.id_part),
+        "(s.consumer = {0} OR s.consumer >= {0} || '/'::bytea "
+        "AND s.consumer < {0} || '0'::bytea)": (
+            None if wanted.worker is None else text(wanted.worker)
+        ),
+        "t.sent >= {}": float8(wanted.sent_from),
+        "t.sent < {}": float8(wanted.sent_before),
         "s.seq < {}": None if before is None else int8(before),
+        "s.seq > {}": None if after is None else int8(after),
+        "position({} IN s.failure) > 0": _in_json(wanted.error),
+        "position({} IN t.body) > 0": _in_json(wanted.text),
     }
     if not states:
         return None
@@ -40,10 +49,17 @@ def selection(wanted: Filter, before: int | None, limit: int) -> Call | None:
     return Call(_statement(states, terms), [int8(limit), *values])
 
 
+def _in_json(wanted: str | None) -> bytes | None:
+    return None if wanted is None else as_json_has_it(wanted)
+
+
 @lru_cache(maxsize=64)
 def _statement(states: frozenset[State], terms: tuple[str, ...]) -> Statement:
     """One of a few dozen, so that each is prepared once."""
-    types = {"s.seq < {}": "bigint"}
+    types = {
+        "s.seq < {}": "bigint", "s.seq > {}": "bigint",
+        "t.sent >= {}": "double precision", "t.sent < {}": "double precision",
+    }  # fmt: skip
     asked = [
         term.format(f"${number}::{types.get(term, 'bytea')}")
         for number, term in enumerate(terms, start=2)

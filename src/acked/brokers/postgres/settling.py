@@ -28,7 +28,7 @@ SUCCEED = Statement("SELECT {schema}.succeed($1, $2, $3, $4, $5)", "q")
 
 SETTLE = Statement(
     "SELECT refused, woken FROM {schema}.settle("
-    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     "QT",
 )
 
@@ -83,6 +83,7 @@ def _is_plain(settlement: Settlement) -> bool:
         and settlement.started is not None
         and not settlement.reason
         and not settlement.consumer
+        and not settlement.log
         and settlement.failure is None
         and settlement.body is None
         and settlement.not_before is None
@@ -123,6 +124,7 @@ def _settlements(batch: Sequence[Settlement]) -> list[bytes]:
         blobs([None if each is None else text(each.queue) for each in messages]),
         int2s([None if each is None else each.priority for each in messages]),
         blobs([text(each.consumer) if each.consumer else None for each in batch]),
+        blobs([text(each.log) for each in batch]),
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from acked.broker import Filter, Ledger, QueueCounts, WorkerRecord
 from acked.brokers.rabbitmq.queue import TaskQueue
 from acked.record import Attempt, Progress, Record
+from acked.tally import Count
 
 
 class TaskRecords(TaskQueue):
@@ -24,8 +25,15 @@ class TaskRecords(TaskQueue):
     def attempts(self, task_id: str) -> list[Attempt]:
         return self._ledger.attempts(task_id)
 
-    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
-        return self._ledger.search(wanted, limit=limit, before=before)
+    def search(
+        self,
+        wanted: Filter,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Record]:
+        return self._ledger.search(wanted, limit=limit, before=before, after=after)
 
     def counts(self) -> list[QueueCounts]:
         return self._ledger.counts()
@@ -63,6 +71,12 @@ class TaskRecords(TaskQueue):
         with self._sessions.use() as session:
             session.ask(session.consumer.purge(queue))
         return self._ledger.purge(queue)
+
+    def count(self, counts: Sequence[Count]) -> None:
+        self._ledger.count(counts)
+
+    def counted(self, first: int, last: int) -> list[Count]:
+        return self._ledger.counted(first, last)
 
     def pause(self, queue: str) -> None:
         self._ledger.pause(queue)

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from acked.broker import Beat, Filter, QueueCounts, WorkerRecord
+from acked.broker import Beat, Filter, QueueCounts, WorkerRecord, as_json_has_it
 from acked.brokers.redis import scripts
 from acked.brokers.redis.rows import history, records, storable, storable_ids
 from acked.brokers.redis.store import Store
 from acked.delivery import State
 from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.tally import KEPT_MINUTES, Count
 
 AT_ONCE = 1000
 """Records that one script changes, so that others wait for it for milliseconds only."""
@@ -31,6 +32,7 @@ FIRST_PAUSE, LONGEST_PAUSE, SHARE = 0.0005, 0.25, 0.25
 what took long is noticed a little late, and a thousand who wait for an hour cost nothing."""
 
 _beat_decoder = msgspec.json.Decoder(Beat)
+_field_decoder = msgspec.json.Decoder(tuple[str, str, str])
 
 
 class TaskRecords(Store):
@@ -48,10 +50,17 @@ class TaskRecords(Store):
         found = self._history(task_id)
         return found[2] if found else None
 
-    def search(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
+    def search(
+        self,
+        wanted: Filter,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Record]:
         if limit <= 0 or wanted.states == ():
             return []
-        return list(itertools.islice(self._found(wanted, limit, before), limit))
+        return list(itertools.islice(self._found(wanted, limit, before, after), limit))
 
     def counts(self) -> list[QueueCounts]:
         _, (counted, paused, oldest) = self._run(scripts.COUNTS)
@@ -74,7 +83,7 @@ class TaskRecords(Store):
                 WorkerRecord(
                     worker=beat.worker, host=beat.host, pid=beat.pid, started=beat.started,
                     queues=beat.queues, processes=beat.processes, lease_left=lease_until - steady,
-                    running=running,
+                    running=running, memory=beat.memory,
                 )
             )  # fmt: skip
         return sorted(known, key=lambda each: each.worker)
@@ -125,6 +134,22 @@ class TaskRecords(Store):
                 count += self._delete(limit - count, "finished", state.value, before)
         return count
 
+    def count(self, counts: Sequence[Count]) -> None:
+        rows: list[Any] = []
+        for each in counts:
+            field = msgspec.json.encode([storable(each.queue), storable(each.task), each.what])
+            rows += (each.minute, field.decode(), each.number)
+        if rows:
+            self._run(scripts.COUNT, rows, KEPT_MINUTES)
+
+    def counted(self, first: int, last: int) -> list[Count]:
+        _, (minutes, counters) = self._run(scripts.COUNTED, first, last)
+        return [
+            Count(int(minute), *_field_decoder.decode(field), int(number))
+            for minute, counter in zip(minutes, counters, strict=True)
+            for field, number in _pairs(counter)
+        ]
+
     def pause(self, queue: str) -> None:
         self._run(scripts.PAUSE, queue, True)
 
@@ -154,18 +179,26 @@ class TaskRecords(Store):
                 break
         return count
 
-    def _found(self, wanted: Filter, limit: int, before: int | None) -> Iterator[Record]:
+    def _found(
+        self, wanted: Filter, limit: int, before: int | None, after: int | None
+    ) -> Iterator[Record]:
         """What is wanted, newest first, read as it is asked for."""
         about = (
             False if wanted.states is None else [state.value for state in wanted.states],
             False if wanted.queue is None else storable(wanted.queue),
             False if wanted.task is None else storable(wanted.task),
             False if wanted.id_part is None else storable(wanted.id_part),
+            after or 0,
+            wanted.worker or False,
+            False if wanted.sent_from is None else wanted.sent_from,
+            False if wanted.sent_before is None else wanted.sent_before,
+            False if wanted.text is None else as_json_has_it(wanted.text).decode(),
+            False if wanted.error is None else as_json_has_it(wanted.error).decode(),
         )
         page = min(limit, READ_AT_ONCE)
         if before is not None and before <= 1:
             return
-        rare = self._rare(wanted, before)
+        rare = self._rare(wanted, before, after)
         where = 0 if before is None else before
         while True:
             (_, where), found = self._run(
@@ -178,7 +211,7 @@ class TaskRecords(Store):
             if not (where if rare is None else rare):
                 return
 
-    def _rare(self, wanted: Filter, before: int | None) -> list[int] | None:
+    def _rare(self, wanted: Filter, before: int | None, after: int | None) -> list[int] | None:
         """Tags of everything in the states that are *wanted*, newest first, where those are states
         that few tasks are in; None where they are not."""
         if wanted.states is None or State.SUCCESS in wanted.states:
@@ -187,7 +220,12 @@ class TaskRecords(Store):
         if about[1] is False:
             return None
         return sorted(
-            (tag for tag in map(int, about[1]) if before is None or tag < before), reverse=True
+            (
+                tag
+                for tag in map(int, about[1])
+                if (before is None or tag < before) and (after is None or tag > after)
+            ),
+            reverse=True,
         )
 
 

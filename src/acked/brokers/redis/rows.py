@@ -19,7 +19,7 @@ _failure_decoder = msgspec.json.Decoder(Failure)
 _progress_decoder = msgspec.json.Decoder(Progress)
 
 SEIZED_ROW = 13
-ENTRY_FIELDS = 10
+ENTRY_FIELDS = 11
 SHORT = 256
 """Bytes of a result that is kept in the record itself."""
 
@@ -77,6 +77,7 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
             False if started is None else started, False if later is None else later,
             each.reason, each.counts, each.loss, each.suspect, each.consumer or False,
             result, failure, body, queue, priority,
+            place(each.log.encode(errors="replace")) if each.log else False,
         )  # fmt: skip
     return rows, stored
 
@@ -169,11 +170,11 @@ def history(blob: bytes, entries: Sequence[bytes | None]) -> list[Attempt]:
 
 
 def _attempt(fields: list[Any]) -> Attempt:
-    number, event, started, ended, consumer, reason, failure, next_at, counted, loss = fields
+    number, event, started, ended, consumer, reason, failure, next_at, counted, loss, log = fields
     return Attempt(
         number=number, event=Event(event), started=float(started), ended=float(ended),
         consumer=consumer, reason=reason, failure=_failure(failure.encode() if failure else None),
-        next_at=_time(next_at), counted=counted, loss=loss,
+        next_at=_time(next_at), counted=counted, loss=loss, log=log,
     )  # fmt: skip
 
 

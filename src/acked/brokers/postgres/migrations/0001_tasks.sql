@@ -104,6 +104,7 @@ CREATE TABLE {schema}.attempt (
     consumer bytea NOT NULL,
     reason bytea NOT NULL,
     failure bytea,
+    log bytea NOT NULL DEFAULT '',
     PRIMARY KEY (task, run)
 );
 
@@ -132,6 +133,16 @@ CREATE TABLE {schema}.worker (
 CREATE TABLE {schema}.pause (
     queue bytea PRIMARY KEY
 );
+
+-- See `acked.tally.Count`.
+CREATE TABLE {schema}.counter (
+    minute bigint NOT NULL,
+    queue bytea NOT NULL,
+    task bytea NOT NULL,
+    what bytea NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (minute, queue, task, what)
+) WITH (fillfactor = 70);
 
 -- A sent task, a claimed one and a finished one each leave a dead row in these two; they must not
 -- wait for a fifth of a million rows to have gathered.
@@ -225,7 +236,7 @@ CREATE FUNCTION {schema}.settle(
     ends double precision[], starts double precision[], results bytea[],
     not_befores double precision[], reasons bytea[], counted_ boolean[], losses_ boolean[],
     suspects boolean[], failures bytea[], bodies bytea[], queues bytea[], priorities smallint[],
-    consumers bytea[],
+    consumers bytea[], logs bytea[],
     OUT refused bigint[], OUT woken bytea[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -235,10 +246,11 @@ BEGIN
         DELETE FROM {schema}.running AS r
         USING unnest(
             tags, tokens, states, events, backs, ends, starts, results, not_befores, reasons,
-            counted_, losses_, suspects, failures, bodies, queues, priorities, consumers
+            counted_, losses_, suspects, failures, bodies, queues, priorities, consumers,
+            logs
         ) AS s (
             tag, token, state, event, back, ended, started, result, not_before, reason, counts,
-            loss, suspect, failure, body, queue, priority, consumer
+            loss, suspect, failure, body, queue, priority, consumer, log
         )
         WHERE r.seq = s.tag AND r.token = s.token
         RETURNING
@@ -248,7 +260,7 @@ BEGIN
             CASE WHEN s.event <> 'succeed' THEN coalesce(s.failure, r.failure) END AS failure,
             CASE WHEN s.back AND r.revoke > 0 THEN 'REVOKED' ELSE s.state END AS state,
             s.event, s.ended, s.started, s.result, s.not_before, s.reason, s.counts, s.loss,
-            s.suspect, s.failure AS own_failure, s.body, s.queue, s.priority, s.consumer
+            s.suspect, s.failure AS own_failure, s.body, s.queue, s.priority, s.consumer, s.log
     ),
     after AS (
         SELECT
@@ -289,11 +301,11 @@ BEGIN
     noted AS (
         INSERT INTO {schema}.attempt (
             task, run, number, event, started, ended, next_at, counted, loss, consumer, reason,
-            failure
+            failure, log
         )
         SELECT
             seq, runs + 1, number, event, started, ended, not_before, counts, loss,
-            coalesce(consumer, holder), reason, own_failure
+            coalesce(consumer, holder), reason, own_failure, log
         FROM gone WHERE started IS NOT NULL
     ),
     changed AS (
@@ -796,11 +808,11 @@ LEFT JOIN {schema}.note AS n ON n.task = t.seq;
 -- Every run of every task as `acked.record.Attempt` has it.
 CREATE VIEW {schema}.run AS
 SELECT
-    task, run, number, event, started, ended, next_at, counted, loss, consumer, reason, failure
+    task, run, number, event, started, ended, next_at, counted, loss, consumer, reason, failure, log
 FROM {schema}.attempt
 UNION ALL
 SELECT
-    seq, runs, attempt, 'succeed', started, finished, NULL, true, false, consumer, reason, NULL
+    seq, runs, attempt, 'succeed', started, finished, NULL, true, false, consumer, reason, NULL, ''
 FROM {schema}.done WHERE started IS NOT NULL;
 
 -- The tasks for people, with text as text.

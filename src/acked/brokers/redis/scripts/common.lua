@@ -32,6 +32,8 @@
 --   count                    hash    <state>:<queue> -> how many
 --   paused                   set     queues
 --   lease                    zset    worker -> steady time at which its lease runs out
+--   counter:<minute>         hash    JSON of queue, task and what is counted -> how many
+--   minutes                  zset    minute -> minute, of the key before
 --   beat                     hash    worker -> lease in seconds and latest beat, MessagePack
 --   wake:<queue>             list    one token for each waiter that should look for work
 --

@@ -4,15 +4,19 @@
 -- args[3]  tags in descending order, or false
 -- args[4]  before: only smaller tags; 0 starts at the newest
 -- args[5]  how many to look at, args[6] how many to find
--- args[7]  states or false, args[8] queue or false, args[9] task or false, args[10] part of the id
---          or false
+-- args[7…] what is asked for, each false where it is not: states, queue, task, part of the id
+-- args[11] only larger tags
+-- args[12] worker or consumer, args[13] sent from then, args[14] sent before then, args[15] a text
+--          of the body, args[16] a text of the failure; each false where it is not asked for
 -- Returns  {now, where to go on: as *before*, or 0 at the end, or for given tags how many were
 --          looked at}, then as read.lua.
 --
 -- Keys: tag (string), gone, state, body, result, failure, progress (hashes).
 
 local given, before, to_see, to_find = args[3], args[4], args[5], args[6]
-local queue, task, part = args[8], args[9], args[10]
+local queue, task, part, after = args[8], args[9], args[10], args[11]
+local worker, sent_from, sent_before = args[12], args[13], args[14]
+local text, error_text = args[15], args[16]
 local wanted
 if args[7] then
   wanted = {}
@@ -20,13 +24,24 @@ if args[7] then
 end
 local found, where = {}, 0
 
+-- Whether the hash *key* has *part* in what it holds for *tag*.
+local function holds(key, tag, part)
+  local content = call('HGET', P .. key, tag)
+  return content and string.find(content, part, 1, true)
+end
+
 -- Look at *tags*; how many of them, fewer than all when enough were found.
 local function look_at(tags)
   for i, blob in ipairs(values('state', tags)) do
     if blob then
-      local _, id, name, its_queue, _, _, state = decode_some(blob, 6, BEFORE_FIELDS)
+      local _, id, name, its_queue, _, sent, state, _, _, _, _, _, _, _, consumer =
+        decode_some(blob, 14, BEFORE_FIELDS)
       if (not wanted or wanted[state]) and (not queue or its_queue == queue)
-        and (not task or name == task) and (not part or string.find(id, part, 1, true)) then
+        and (not task or name == task) and (not part or string.find(id, part, 1, true))
+        and (not worker or consumer == worker or string.match(consumer, '^[^/]*') == worker)
+        and (not sent_from or sent >= sent_from) and (not sent_before or sent < sent_before)
+        and (not text or holds('body', tags[i], text))
+        and (not error_text or holds('failure', tags[i], error_text)) then
         found[#found + 1] = tags[i]
         if #found == to_find then return i end
       end
@@ -41,7 +56,7 @@ if given then
   where = look_at(tags)
 else
   local number = (before > 0 and before or (call('GET', P .. 'tag') or 0) + 1) - 1
-  while number > 0 and to_see > 0 and #found < to_find do
+  while number > after and to_see > 0 and #found < to_find do
     -- One block at a time; those of which all is deleted are passed over, many at once.
     local block = floor(number / 1024)
     local names = {}
@@ -56,14 +71,14 @@ else
       number = (block - skipped + 1) * 1024 - 1
       to_see = to_see - 100
     else
-      local tags, least = {}, max(block * 1024, number - to_see + 1, 1)
+      local tags, least = {}, max(block * 1024, number - to_see + 1, after + 1)
       for k = number, least, -1 do tags[#tags + 1] = tag_of(k) end
       number = number - look_at(tags)
       to_see = to_see - #tags
     end
   end
   where = max(number, -1) + 1
-  if number <= 0 then where = 0 end
+  if number <= after then where = 0 end
 end
 return {
   pack({now, where}), found, values('state', found), values('body', found), values('result', found),

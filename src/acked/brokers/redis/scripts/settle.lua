@@ -7,7 +7,7 @@ local ENDS_AS = {
   succeed = 'SUCCESS', retry = 'SCHEDULED', postpone = 'SCHEDULED', release = 'QUEUED',
   fail = 'FAILURE', revoke = 'REVOKED',
 }
-local WIDTH = 17 -- fields of one settlement in *rows*
+local WIDTH = 18 -- fields of one settlement in *rows*
 
 -- Apply *rows*, which is flat; the numbers of those that were refused.
 local function settle(rows)
@@ -32,20 +32,22 @@ local function settle(rows)
       local started, not_before = rows[at + 6], rows[at + 7]
       local reason, counts, loss, suspect = rows[at + 8], rows[at + 9], rows[at + 10], rows[at + 11]
       local consumer, result, failure = rows[at + 12], rows[at + 13], rows[at + 14]
-      local body = rows[at + 15]
+      local body, log = rows[at + 15], rows[at + 18]
       local state = ENDS_AS[event]
       let_go(tag, r)
       local queue = r[QUEUE]
 
       if started then
         r[RUNS] = r[RUNS] + 1
-        if event == 'succeed' and counts and not loss and not failure and not consumer then
+        if event == 'succeed' and counts and not loss and not failure and not consumer
+          and not log then
           r[STARTED] = started
         else
           r[ENTRIES] = r[ENTRIES] + 1
           two(hset, 'attempt', tag .. ':' .. r[ENTRIES], pack(
             r[ATTEMPT], event, started, ended, consumer or r[CONSUMER], reason,
-            failure and ARGV[failure] or false, not_before, counts, loss))
+            failure and ARGV[failure] or false, not_before, counts, loss,
+            log and ARGV[log] or ''))
         end
       end
 
