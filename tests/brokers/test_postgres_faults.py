@@ -93,6 +93,11 @@ class Producer(threading.Thread):
             else:
                 self.sent.append(task_id)
 
+    def until_more(self, count: int) -> None:
+        """Wait for *count* further calls that return."""
+        before = len(self.sent)
+        until(lambda: len(self.sent) >= before + count, f"{count} more sends")
+
     def stop(self) -> None:
         self.stopping = True
         self.join(PATIENCE)
@@ -117,12 +122,10 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
 ) -> None:
     producers = [Producer(broker) for _ in range(3)]
     for _ in range(3):
-        count = len(producers[0].sent)
-        until(lambda count=count: len(producers[0].sent) > count + 50, "sends")  # type: ignore[misc]
+        producers[0].until_more(50)
         live.kill()
         live.start()
-    count = len(producers[0].sent)
-    until(lambda: len(producers[0].sent) > count, "a send after the restart")
+    producers[0].until_more(1)
     for producer in producers:
         producer.stop()
 
@@ -139,9 +142,8 @@ def test_ending_every_session_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     producer = Producer(broker)
     for _ in range(20):
-        count = len(producer.sent)
         terminate(live)
-        until(lambda count=count: len(producer.sent) > count, "a send after that")  # type: ignore[misc]
+        producer.until_more(1)
     producer.stop()
 
     ran = drain(broker)
