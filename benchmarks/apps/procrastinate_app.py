@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from procrastinate import App, PsycopgConnector
 
@@ -36,4 +37,4 @@ async def send(number: int) -> None:
 
 
 async def send_all(numbers: Sequence[int]) -> None:
-    await noop.batch_defer_async(*({"number": number} for number in numbers))
+    await noop.batch_defer_async(*(dict[str, Any](number=number) for number in numbers))

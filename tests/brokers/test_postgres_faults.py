@@ -14,11 +14,15 @@ import pytest
 from acked.broker import Engine, Filter
 from acked.brokers.postgres import PostgresBroker
 from acked.brokers.postgres.address import signed
+from acked.brokers.postgres.connection import Call
+from acked.brokers.postgres.looking import note
+from acked.brokers.postgres.queue import TAKE
+from acked.brokers.postgres.values import int4, text, texts
 from acked.brokers.postgres.waiting import NET
 from acked.delivery import Settlement
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import Message, new_id
-from acked.testing.timeline import Background, message
+from acked.testing.timeline import Background, beat, message
 from tests.harness.places import Servers
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import Proxy
@@ -89,6 +93,11 @@ class Producer(threading.Thread):
             else:
                 self.sent.append(task_id)
 
+    def until_more(self, count: int) -> None:
+        """Wait for *count* further calls that return."""
+        before = len(self.sent)
+        until(lambda: len(self.sent) >= before + count, f"{count} more sends")
+
     def stop(self) -> None:
         self.stopping = True
         self.join(PATIENCE)
@@ -113,12 +122,10 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
 ) -> None:
     producers = [Producer(broker) for _ in range(3)]
     for _ in range(3):
-        count = len(producers[0].sent)
-        until(lambda count=count: len(producers[0].sent) > count + 50, "sends")  # type: ignore[misc]
+        producers[0].until_more(50)
         live.kill()
         live.start()
-    count = len(producers[0].sent)
-    until(lambda: len(producers[0].sent) > count, "a send after the restart")
+    producers[0].until_more(1)
     for producer in producers:
         producer.stop()
 
@@ -135,9 +142,8 @@ def test_ending_every_session_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     producer = Producer(broker)
     for _ in range(20):
-        count = len(producer.sent)
         terminate(live)
-        until(lambda count=count: len(producer.sent) > count, "a send after that")  # type: ignore[misc]
+        producer.until_more(1)
     producer.stop()
 
     ran = drain(broker)
@@ -336,3 +342,45 @@ def test_names_may_hold_a_nul(broker: PostgresBroker) -> None:
     record = broker.get("a\0b")
     assert record is not None
     assert record.reason == "x\0?"
+
+
+def test_nobody_is_declared_dead_by_a_clock_that_was_set(broker: PostgresBroker, url: str) -> None:
+    broker.send([message("a")])
+    broker.claim("w1/0", ["default"], 1)
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute("UPDATE acked.worker SET lease_until = 1")
+    broker._server_clock.sync(time.time() + 3600)  # What an answer from before would have said.
+    broker.renew(beat("w2"))
+
+    assert broker.reap(by="w2") == []
+    broker._server_clock._jumped_at -= 60
+    assert [held.id for held in broker.reap(by="w2")] == ["a"]
+
+
+def test_claims_stay_short_while_an_old_snapshot_keeps_what_was_claimed(
+    broker: PostgresBroker, url: str
+) -> None:
+    with psycopg.connect(url) as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM acked.task")
+        for _ in range(6):
+            broker.send([Message(id=new_id(), task="t") for _ in range(2000)])
+        drain(broker)
+        broker._looks.begin_anew(["default"])
+        first, *others = (_walked(broker) for _ in range(6))
+        broker.send([message("high", priority=7), message("low", priority=-7), message("plain")])
+        claimed = [broker.claim("w/0", ["default"], 1).deliveries[0].id for _ in range(3)]
+    assert first >= 12_000
+    # One that comes late begins at the beginning again.
+    assert min(others) < 100
+    assert claimed == ["high", "plain", "low"]
+
+
+def _walked(broker: PostgresBroker) -> int:
+    """How many entries of the index a claim of nothing walks over."""
+    parameters = [
+        text("w/0"), text("w"), texts(["default"]), int4(1),
+        *broker._looks.parameters(["default"]), *broker._claiming(),
+    ]  # fmt: skip
+    ((row,),) = broker._database.run(Call(TAKE, parameters))
+    note(broker._looks, [row])
+    return int(row[3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -33,8 +34,11 @@ def url(servers: Servers) -> str:
     return url
 
 
+Explained = tuple[psycopg.Connection[Any], list[str]]
+
+
 @pytest.fixture
-def connection(url: str) -> Iterator[psycopg.Connection[tuple[str]]]:
+def explained(url: str) -> Iterator[Explained]:
     """One with the settings of acked's own, that tells the plans of what functions run."""
     plans: list[str] = []
     with psycopg.connect(url, autocommit=True) as connection:
@@ -45,8 +49,7 @@ def connection(url: str) -> Iterator[psycopg.Connection[tuple[str]]]:
             "SET client_min_messages = log; SET auto_explain.log_format = text"
         )
         connection.add_notice_handler(lambda told: plans.append(told.message_primary or ""))
-        connection.plans = plans  # type: ignore[attr-defined]
-        yield connection
+        yield connection, plans
 
 
 STATEMENTS = {
@@ -78,20 +81,17 @@ def scanned(plans: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_no_function_reads_a_whole_table(
-    name: str, connection: psycopg.Connection[tuple[str]]
-) -> None:
+def test_no_function_reads_a_whole_table(name: str, explained: Explained) -> None:
+    connection, plans = explained
     with connection.transaction(force_rollback=True):
         connection.execute(STATEMENTS[name].encode())
-    plans: list[str] = connection.plans  # type: ignore[attr-defined]
     assert any("Scan" in plan for plan in plans)
     assert scanned(plans) == set()
 
 
 @pytest.mark.parametrize("name", PREPARED)
-def test_no_statement_reads_a_whole_table(
-    name: str, connection: psycopg.Connection[tuple[str]]
-) -> None:
+def test_no_statement_reads_a_whole_table(name: str, explained: Explained) -> None:
+    connection, _ = explained
     sql = PREPARED[name].replace("{schema}", "acked")
     count = max((int(each) for each in re.findall(r"\$(\d+)", sql)), default=0)
     connection.execute(f"PREPARE it AS {sql}".encode())

@@ -37,8 +37,8 @@ app = Acked(
     results=os.environ.get("SHOP_RESULTS"),
     lease=float(os.environ.get("SHOP_LEASE", "4")),
     heartbeat=float(os.environ.get("SHOP_HEARTBEAT", "1")),
-    watchdog=float(os.environ.get("SHOP_WATCHDOG", "60")),
     send_timeout=float(os.environ.get("SHOP_SEND_TIMEOUT", "5")),
+    watchdog=float(os.environ.get("SHOP_WATCHDOG", "60")),
 )
 RSS_LIMIT = 512 * 1024 * 1024
 

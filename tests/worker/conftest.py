@@ -20,13 +20,20 @@ from tests.harness.places import BROKERS, SERVERS, Place, Servers
 from tests.harness.producer import Producer
 from tests.harness.workers import Worker, until
 from tests.servers.proxy import Proxy
+from tests.worker.forms import LONG
 
-on_every_broker = pytest.mark.parametrize("shop", BROKERS, indirect=True)
-on_every_host = pytest.mark.parametrize(
-    # A file is out of reach for another host.
-    "shop", ["redis", "postgres", "rabbitmq+redis", "rabbitmq+postgres"], indirect=True
-)  # fmt: skip
-on_every_server = pytest.mark.parametrize("shop", SERVERS, indirect=True)
+HOSTS = ("redis", "postgres", "rabbitmq+redis", "rabbitmq+postgres")
+"""What workers on several hosts can share: a file is out of their reach."""
+
+
+def on(*places: str, short: Sequence[str] = ()) -> pytest.MarkDecorator:
+    """Run a test on shops at *places*; in the short form, where it is given, on *short* alone."""
+    return pytest.mark.parametrize("shop", places if LONG or not short else short, indirect=True)
+
+
+on_every_broker = on(*BROKERS)
+on_every_server = on(*SERVERS)
+on_every_host = on(*HOSTS, short=HOSTS[:3])
 
 TARGET = "tests.harness.shop:app"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.harness import history
+from tests.harness.places import BROKERS
 from tests.harness.workers import until
-from tests.worker.conftest import Shop, on_every_broker, on_every_host
-from tests.worker.forms import report, sizes
+from tests.worker.conftest import HOSTS, Shop, on
+from tests.worker.forms import LONG, report, sizes
 
 pytestmark = pytest.mark.chaos
 LEASE, HEARTBEAT = 2.0, 0.5
@@ -28,14 +29,21 @@ def restarts(shop: Shop, name: str, waits: list[float], *, bound: float) -> None
     assert waits[-1] <= 2 * bound
 
 
+def beat_often(shop: Shop) -> None:
+    """Let revocations, with which each round ends, arrive soon."""
+    shop.environment |= {"SHOP_LEASE": "10", "SHOP_HEARTBEAT": "0.2"}
+    shop.open()
+
+
 def starts_again(shop: Shop, task_id: str, times: int) -> float:
     """When *task_id* started for the time number *times*."""
     shop.started(task_id, times)
     return [x["at"] for x in shop.history("start") if x["task"] == task_id][times - 1]
 
 
-@on_every_broker
+@on(*BROKERS, short=("sqlite", "postgres"))
 def test_the_task_of_a_killed_process_runs_again_within_a_second(shop: Shop) -> None:
+    beat_often(shop)
     worker = shop.work()
     waits = []
     for _ in range(sizes(5, 100)):
@@ -51,12 +59,13 @@ def test_the_task_of_a_killed_process_runs_again_within_a_second(shop: Shop) -> 
     restarts(shop, "killed process", waits, bound=BOUND)
 
 
-@on_every_broker
+@on(*BROKERS, short=("sqlite", "rabbitmq"))
 def test_the_task_of_a_killed_worker_runs_again_within_a_second(shop: Shop) -> None:
     """On one host: the kernel drops the lock of its presence file."""
+    beat_often(shop)
     waits = []
     survivor = shop.work(processes=1)
-    for _ in range(sizes(3, 30)):
+    for _ in range(sizes(2, 30)):
         result = shop.tasks.work.delay(60.0)
         shop.started(result.id)
         spare = shop.work(processes=1)
@@ -69,8 +78,8 @@ def test_the_task_of_a_killed_worker_runs_again_within_a_second(shop: Shop) -> N
     restarts(shop, "killed worker", waits, bound=BOUND)
 
 
-@on_every_host
-@pytest.mark.timeout(900 if sizes(0, 1) else 120)
+@on(*HOSTS, short=("redis",))
+@pytest.mark.timeout(900 if LONG else 120)
 def test_the_task_of_a_vanished_host_runs_again_within_its_lease_and_a_heartbeat(
     shop: Shop,
 ) -> None:

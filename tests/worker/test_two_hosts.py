@@ -14,10 +14,10 @@ from tests.harness import history
 from tests.harness.workers import Worker
 from tests.servers.networks import Host, Network
 from tests.worker.conftest import Shop, on_every_host
-from tests.worker.forms import report, sizes
+from tests.worker.forms import LONG, report, sizes
 
 pytestmark = pytest.mark.chaos
-LEASE, HEARTBEAT = 2.0, 0.5
+LEASE, HEARTBEAT = (2.0, 0.5) if LONG else (1.2, 0.3)
 
 
 @dataclass
@@ -65,14 +65,14 @@ def hosts(shop: Shop) -> Iterator[Hosts]:
 
 
 @on_every_host
-@pytest.mark.timeout(1800 if sizes(0, 1) else 180)
+@pytest.mark.timeout(1800 if LONG else 180)
 def test_hosts_cut_off_from_each_other_and_from_the_broker_break_no_rule(hosts: Hosts) -> None:
     """One host for longer than its lease, then the other for less, then both; healed each time."""
     shop = hosts.shop
     roll = random.Random(os.urandom(4))
     sites = [hosts.work(0), hosts.work(1)]
     rounds = sizes(1, 10)
-    producer = shop.produce("steady", 600 * rounds, pause=0.02)
+    producer = shop.produce("steady", 350 * rounds, pause=0.02)
     long = [shop.tasks.work.delay(roll.uniform(0.5, 3.0)).id for _ in range(8 * rounds)]
     for _ in range(rounds):
         for victims, seconds in (

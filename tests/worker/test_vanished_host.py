@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness import history
 from tests.harness.workers import Worker, until
-from tests.worker.conftest import Shop
+from tests.worker.conftest import HOSTS, Shop, on
 from tests.worker.forms import LONG, report
 
 pytestmark = pytest.mark.chaos
@@ -33,9 +33,7 @@ def freeze(worker: Worker) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", ["coroutines", *(["processes"] if LONG else [])])
-@pytest.mark.parametrize(
-    "shop", ["sqlite", "redis", "postgres", "rabbitmq+redis", "rabbitmq+postgres"], indirect=True
-)
+@on("sqlite", *HOSTS, short=("sqlite", *HOSTS[:3]))
 def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     shop: Shop, kind: str
 ) -> None:
@@ -50,7 +48,7 @@ def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     count = 50
     processes, task = (1, shop.tasks.work_async) if kind == "coroutines" else (50, shop.tasks.work)
     vanishing = shop.work(processes=processes, environment=environment)
-    ids = [result.id for result in task.delay_many([(8.0,)] * count)]
+    ids = [result.id for result in task.delay_many([(6.0,)] * count)]
     until(lambda: len(shop.history("start")) == count, what="50 running")
     shop.work(processes=processes)
     victims = vanishing.processes

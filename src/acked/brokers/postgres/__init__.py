@@ -23,6 +23,8 @@ __all__ = ["PostgresBroker"]
 
 DEFAULT_TIMEOUT = 5.0
 
+NOW = Statement("SELECT extract(epoch FROM clock_timestamp())::float8", "d")
+
 SETTINGS = Statement(
     """
     SELECT current_setting('fsync'), current_setting('synchronous_commit'),
@@ -76,6 +78,9 @@ class PostgresBroker(TaskLedger, TaskRecords, TransactionalSending):
         """
         if not self._checked:
             schema.check(self._address, self._database.timeout)
+            # The first message's countdown is counted by the server's clock already.
+            (((now,),),) = self._database.run(Call(NOW), repeatable=True)
+            self._told(now)
             self._checked = True
 
     def pending(self) -> list[str]:

@@ -208,6 +208,9 @@ class Session:
                 if result.status not in _OK:
                     raise refusal(result)
             self._connection.enter_pipeline_mode()
+        except psycopg.OperationalError as error:
+            self.close()
+            raise Broken(str(error)) from None
         except BaseException:
             self.close()
             raise

@@ -72,7 +72,10 @@ def _statement(states: frozenset[State], terms: tuple[str, ...]) -> Statement:
         for table, condition in _places(states)
     ]
     found = " UNION ALL ".join(parts)
-    numbers = f"SELECT seq FROM ({found}) AS found ORDER BY seq DESC LIMIT $1"  # noqa: S608 - same
+    numbers = (
+        f"SELECT seq FROM ({found}) AS found "  # noqa: S608 - our own words alone
+        "ORDER BY seq DESC LIMIT $1"
+    )
     return Statement(
         f"{RECORD} WHERE seq = ANY (ARRAY({numbers})) ORDER BY seq DESC", RECORD_COLUMNS
     )
