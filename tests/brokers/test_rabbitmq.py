@@ -487,6 +487,18 @@ class TestTimesAndTurns:
 
         assert [held.id for held in claim(broker, 8)] == [f"p{p}" for p in reversed(priorities)]
 
+    def test_a_task_that_comes_back_is_not_behind_what_was_sent_since(
+        self, connect: Opener
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        (held,) = claim(broker, 1)
+        broker.send([message(f"task-{number}") for number in range(300)])
+        time.sleep(0.2)  # It counts as one that has waited.
+        broker.settle([settlements(held, broker.clock.now())["lost, again at once"]])
+
+        assert "a" in [each.id for each in claim(broker, 30)]
+
     def test_what_a_busy_process_has_at_hand_goes_to_another(self, connect: Opener) -> None:
         busy, free = connect(), connect()
         assert busy.claim("w1/0", ["default"], 100).deliveries == []

@@ -8,7 +8,7 @@ import pytest
 
 from acked.brokers import open_broker
 from acked.brokers.rabbitmq.address import parse
-from acked.brokers.rabbitmq.topology import BANDS, delay, line, lines, place_of, queue_of
+from acked.brokers.rabbitmq.topology import BANDS, again, delay, line, lines, place_of, queue_of
 from acked.errors import ConfigurationError
 from acked.message import PRIORITIES
 
@@ -99,6 +99,7 @@ def test_every_priority_has_a_line_and_larger_ones_none_below() -> None:
 
     assert places == sorted(places)
     assert set(places) == set(range(len(BANDS)))
+    assert again("mail") == order[len(BANDS)]
 
 
 @pytest.mark.parametrize("queue", ["default", "a.b.0", "a\nb\r", "%0A", "ü ☃"])

@@ -585,3 +585,22 @@ def _give_back(broker: RedisBroker) -> None:
 def _seized(broker: RedisBroker) -> list[Delivery]:
     broker.claim("w1/0", ["default"], 10)
     return broker.seize("w1/0", by="w2")
+
+
+def test_a_claim_that_arrives_after_its_process_was_buried_takes_nothing(
+    broker: RedisBroker,
+) -> None:
+    """It was on its way when the process was killed; its tasks would be held for ever."""
+    supervisor, successor = RedisBroker(broker.address), RedisBroker(broker.address)
+    broker.send([message("a"), message("b")])
+    assert claimed(broker, 1) == ["a"]
+    assert [held.id for held in supervisor.seize("w1/0", by="w1/s")] == ["a"]
+
+    assert claimed(broker) == []
+
+    assert claimed(successor) == ["b"]
+    assert claimed(broker, 0) == []
+    assert len(supervisor.seize("w1", by="w2/s")) == 2
+    broker.send([message("c")])
+    assert claimed(successor) == []
+    assert [held.id for held in supervisor.claim("w2/0", ["default"], 9).deliveries] == ["c"]

@@ -14,7 +14,7 @@ from acked.delivery import State
 from tests.harness.places import BROKERS, Servers
 from tests.harness.workers import ROOT, until
 from tests.servers.clock import HostClock
-from tests.worker.conftest import Shop, on, on_every_server
+from tests.worker.conftest import Shop, on, on_every_host
 from tests.worker.forms import LONG, sizes
 
 pytestmark = pytest.mark.chaos
@@ -105,7 +105,7 @@ def test_a_clock_set_forward_does_not_delete_results(shop: Shop, wall: Wall) -> 
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR], ids=["an hour on", "an hour back"])
-@on_every_server
+@on_every_host
 def test_a_countdown_is_the_brokers_whatever_the_clock_of_its_sender(
     shop: Shop, wall: Wall, ahead: float
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
-from acked.brokers.rabbitmq.topology import delay, line
+from acked.brokers.rabbitmq.topology import again, delay, line
 from acked.delivery import State
 from acked.message import PRIORITIES, Message
 from acked.record import Record
@@ -20,6 +20,9 @@ PRIORITY = "priority"
 
 LONG_ID = "id"
 """Header that names the task where its id has no room in ``message_id``."""
+
+LONG_AGO = 0.1
+"""Seconds after which a task has waited before; what is newer takes its place at the end."""
 
 SHORT = 255
 """Bytes that AMQP has for a property."""
@@ -53,9 +56,13 @@ class Outgoing(msgspec.Struct, frozen=True):
     @classmethod
     def of_record(cls, record: Record, now: float) -> Self:
         """For a task that waits."""
+        if record.state is State.SCHEDULED:
+            due = max(record.due, now)
+            return cls.due_at(record.id, record.body, record.queue, record.priority, due, now)
         # What is QUEUED may run, even if the clock was set back since it was due.
-        due = max(record.due, now) if record.state is State.SCHEDULED else now
-        return cls.due_at(record.id, record.body, record.queue, record.priority, due, now)
+        has_waited = record.due < now - LONG_AGO
+        place = again(record.queue) if has_waited else line(record.queue, record.priority)
+        return cls(record.id, record.body, place, record.due, record.priority)
 
     @classmethod
     def due_at(

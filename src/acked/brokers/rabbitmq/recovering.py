@@ -2,8 +2,9 @@
 
 RabbitMQ cannot be asked what is in a queue, but it can be asked for the message at its head, and
 messages leave a line in the order in which they came. So a task that has been due for a while, and
-for longer than the message at the head of its line has been there, has no message in it. Another
-one does no harm: the ledger admits a task once.
+for longer than the message at the head of its line has been there, has no message in it. Nor has it
+one in the line of those that come again, where nothing lies there. Another one does no harm: the
+ledger admits a task once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from concurrent.futures import CancelledError, Future
 from acked.broker import Ledger
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.session import Session
-from acked.brokers.rabbitmq.topology import line
+from acked.brokers.rabbitmq.topology import again, line
 from acked.errors import BrokerError
 from acked.record import Record
 
@@ -73,7 +74,8 @@ class Lost:
                 late[line(record.queue, record.priority)].append(record)
         if late:
             self._late = late
-            self._heads = session.begin(session.consumer.heads(late))
+            names = {*late, *(again(r.queue) for records in late.values() for r in records)}
+            self._heads = session.begin(session.consumer.heads(names))
 
     def _send(self, session: Session, answer: Future[dict[str, float | None]]) -> None:
         """Send what has no message once more."""
@@ -86,12 +88,13 @@ class Lost:
             record
             for name, records in self._late.items()
             for record in records
-            if (head := heads[name]) is None or record.due + OVERDUE < head
+            if heads[again(record.queue)] is None
+            and ((head := heads[name]) is None or record.due + OVERDUE < head)
         ]
         if not missing:
             return
         logger.warning("%d tasks were waiting without a message; sent again", len(missing))
         here, now = time.monotonic(), self._ledger.clock.now()
         self._sent.update((record.id, here) for record in missing)
-        again = [Outgoing.of_record(record, now) for record in missing]
-        session.begin(session.publisher.publish_or_owe(again))
+        anew = [Outgoing.of_record(record, now) for record in missing]
+        session.begin(session.publisher.publish_or_owe(anew))

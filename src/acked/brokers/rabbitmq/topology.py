@@ -4,6 +4,10 @@
     A *line*: the messages of one queue and one band of priorities. A quorum queue. There is one for
     each of `BANDS`, made by whoever sends there first or consumes.
 
+``acked.queue.NAME.again``
+    The same, for tasks of any priority that have waited before: their worker died, or gave them
+    back. They would otherwise wait behind everything that was sent in the meantime.
+
 ``acked.delay.MS``
     An exchange and a quorum queue behind it, whose messages expire after MS milliseconds, a power
     of two, and are then routed, by the routing key they were sent with, to their line.
@@ -62,17 +66,22 @@ def line(queue: str, priority: int) -> str:
     return lines(queue)[bisect.bisect_right(BANDS, priority) - 1]
 
 
+def again(queue: str) -> str:
+    """The name of the line for messages of *queue* whose tasks have waited before."""
+    return lines(queue)[-1]
+
+
 @lru_cache(maxsize=1024)
 def lines(queue: str) -> tuple[str, ...]:
-    """The names of all lines of *queue*, the lowest priorities first.
+    """The names of all lines of *queue*, the lowest priorities first, `again` last.
 
     Raises:
         ConfigurationError: The queue's name is too long for RabbitMQ.
     """
     # RabbitMQ makes a queue without the line breaks that are in its name.
     written = queue.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
-    names = tuple(f"acked.queue.{written}.{max(lowest, -1)}" for lowest in BANDS)
-    if len(names[0].encode(errors="replace")) > NAME_BYTES:
+    names = tuple(f"acked.queue.{written}.{end}" for end in (-1, *BANDS[1:], "again"))
+    if len(names[-1].encode(errors="replace")) > NAME_BYTES:
         raise ConfigurationError(f"RabbitMQ has no room for a queue's name as long as {queue!r}")
     return names
 

@@ -8,7 +8,6 @@ says what of the server's own set-up would hurt.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 from acked.broker import Capabilities, Condition
@@ -43,6 +42,7 @@ class RedisBroker(TaskQueue, TaskRecords, TaskLedger):
     ) -> None:
         super().__init__(parse(url), clock, timeout)
         self._durable = False
+        self._presence_dir: Path | None = None
 
     @property
     def url(self) -> str:
@@ -61,9 +61,11 @@ class RedisBroker(TaskQueue, TaskRecords, TaskLedger):
     def clock(self) -> Clock:
         return self._clock
 
-    @cached_property
+    @property
     def presence_dir(self) -> Path:
-        return runtime_directory(self._address.place)
+        if self._presence_dir is None:
+            self._presence_dir = runtime_directory(self._address.place)
+        return self._presence_dir
 
     def setup(self) -> None:
         """Refuse a server that would lose tasks, and read its clock. There is nothing to make."""

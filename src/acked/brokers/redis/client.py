@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ class Client:
         self.timeout = timeout
         self.base = "{" + address.prefix + "}:"
         self._pid = os.getpid()
+        self._process = secrets.token_hex(8)
         self._idle: deque[Connection] = deque(maxlen=IDLE_CONNECTIONS)
         self._primary: Node | None = None
         self._nodes = address.nodes
@@ -130,6 +132,12 @@ class Client:
             raise meaning(refusal, self.address) from refusal
         raise AssertionError("the last try returns or raises")
 
+    @property
+    def process(self) -> str:
+        """Names this process, to the server."""
+        self._notice_fork()
+        return self._process
+
     def take(self, deadline: float) -> Connection:
         """A connection to the primary, for the caller alone.
 
@@ -137,8 +145,7 @@ class Client:
             OSError: None can be had.
             BrokerError: The server refuses this user.
         """
-        if os.getpid() != self._pid:
-            self._idle, self._pid = deque(maxlen=IDLE_CONNECTIONS), os.getpid()
+        self._notice_fork()
         while True:
             try:
                 connection = self._idle.pop()
@@ -168,6 +175,11 @@ class Client:
                 self._idle.pop().close()
             except IndexError:
                 return
+
+    def _notice_fork(self) -> None:
+        if os.getpid() != self._pid:
+            self._idle, self._pid = deque(maxlen=IDLE_CONNECTIONS), os.getpid()
+            self._process = secrets.token_hex(8)
 
     # Finding the primary
 

@@ -29,6 +29,7 @@ class TaskLedger(Store):
         rows, stored = settlement_rows(settlements)
         about, held = self._run(
             scripts.ADMIT, rows, consumer, queues, token_base(), storable_ids(task_ids),
+            self._client.process,
             stored=stored, confirmed=bool(rows),
         )  # fmt: skip
         _, refused, count, early, paused, unknown = about

@@ -48,7 +48,7 @@ class TaskQueue(Store):
     ) -> Claim:
         rows, stored = settlement_rows(settlements)
         about, taken = self._run(
-            scripts.TURN, rows, consumer, queues, max(limit, 0), token_base(),
+            scripts.TURN, rows, consumer, queues, max(limit, 0), token_base(), self._client.process,
             stored=stored, confirmed=bool(rows),
         )  # fmt: skip
         _, refused, count = about
@@ -61,7 +61,7 @@ class TaskQueue(Store):
         if not settlements:
             return []
         rows, stored = settlement_rows(settlements)
-        about, _ = self._run(scripts.SETTLE, rows, "", [], 0, 0, stored=stored, confirmed=True)
+        about, _ = self._run(scripts.SETTLE, rows, "", [], 0, 0, "", stored=stored, confirmed=True)
         return [settlements[number - 1] for number in about[1]]
 
     def renew(self, beat: Beat) -> list[Order]:
@@ -100,7 +100,9 @@ class TaskQueue(Store):
         base = token_base()
         bases = [*self._unheard.get(by, ()), base]
         try:
-            about, (bodies,) = self._run(scripts.SEIZE, holder, by, base, judge, bases)
+            about, (bodies,) = self._run(
+                scripts.SEIZE, holder, by, base, judge, bases, self._client.process
+            )
         except BrokerError:
             # It may have happened. The next one of this taker asks again.
             self._unheard[by] = bases

@@ -2,6 +2,7 @@
 --
 -- args[3]  settlements, flat
 -- args[4]  consumer, args[5] queues, args[6] base of the tokens, args[7] ids, each once
+-- args[8]  the process
 -- Returns  {now, refused numbers, number of deliveries, early (id, due), paused, unknown}, their
 --          records, bodies and tags.
 --
@@ -12,7 +13,7 @@ local refused = #args[3] > 0 and settle(args[3]) or {}
 local wanted, is_open = {}, {}
 for _, queue in ipairs(args[5]) do wanted[queue] = true end
 for _, queue in ipairs(open(args[5])) do is_open[queue] = true end
-local ids = args[7]
+local ids = may_claim(args[4], args[8]) and args[7] or {}
 local found, tags, early, paused, unknown, taken = values('id', ids), {}, {}, {}, {}, {}
 for i, id in ipairs(ids) do
   if found[i] then tags[#tags + 1] = found[i] else unknown[#unknown + 1] = id end

@@ -27,6 +27,8 @@
 --   later:<queue>            zset    T -> due, of what is SCHEDULED
 --   holders                  set     workers that may have a key of the next kind
 --   held:<worker>            hash    T -> the consumer that holds it, of what is RUNNING
+--   claimant:<worker>        hash    consumer -> the process that claims under that name, or that
+--                                    process with a minus before it once it was declared dead
 --   kill                     set     T, of what is RUNNING and was revoked with terminate
 --   done:<state>             zset    T -> finished in microseconds, of what is in that final state
 --   count                    hash    <state>:<queue> -> how many

@@ -1,6 +1,6 @@
 -- Who holds what.
 --
--- Keys: held:*, state, body, count (hashes), holders, kill (sets), lease (zset).
+-- Keys: held:*, claimant:*, state, body, count (hashes), holders, kill (sets), lease (zset).
 
 local LEASE = 10
 
@@ -22,6 +22,32 @@ end
 local function let_go(tag, r)
   one(hdel, held_key(r[CONSUMER]), tag)
   if r[REVOKE] == 2 then one(srem, 'kill', tag) end
+end
+
+-- Whether *process* may claim as *consumer*. A process can die with a claim on its way, which the
+-- server reads after somebody has taken over what the dead one held: nobody would ever learn of
+-- those tasks. So who is taken over from claims nothing more.
+local function may_claim(consumer, process)
+  local key = P .. 'claimant:' .. worker_of(consumer)
+  local known = call('HGET', key, consumer)
+  if known == process then return true end
+  if known == '-' .. process then return false end
+  call('HSET', key, consumer, process)
+  call('EXPIRE', key, 604800)
+  return true
+end
+
+-- What was claimed as *holder* (a worker, or one consumer) by another than *process* was its last.
+local function bar(holder, process)
+  local key = P .. 'claimant:' .. worker_of(holder)
+  local all = call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local consumer, its = all[i], all[i + 1]
+    if its ~= process and string.sub(its, 1, 1) ~= '-'
+      and (consumer == holder or worker_of(consumer) == holder) then
+      call('HSET', key, consumer, '-' .. its)
+    end
+  end
 end
 
 -- A worker that takes tasks before its first beat has a lease all the same.

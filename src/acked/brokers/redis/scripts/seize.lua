@@ -4,6 +4,7 @@
 -- args[3]  holder, args[4] who takes over, args[5] base of the tokens
 -- args[6]  whether a lease that has run out ends here
 -- args[7]  bases of earlier seizures of the same taker whose answers were lost, and this one's
+-- args[8]  the process that takes over
 -- Returns  {now, rows of the deliveries}, bodies.
 --
 -- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
@@ -44,6 +45,7 @@ end
 if holder ~= '' then
   local worker = worker_of(holder)
   take(worker, worker ~= holder and holder)
+  if holder ~= by then bar(holder, args[8]) end
 else
   if args[6] then
     for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'lease', '-inf', steady)) do
