@@ -42,7 +42,7 @@ DELETE = records.DELETE.format
         DELETE(which="state = 'SCHEDULED' AND queue = ?"),
         DELETE(which="state = 'SUCCESS' AND finished < ?"),
         *(
-            selection(Filter(states=(state,), queue="mail"), before=7)[0]
+            selection(Filter(states=(state,), queue="mail"), before=7, after=None)[0]
             for state in (State.RUNNING, State.FAILURE, State.REVOKED)
         ),
     ],
