@@ -46,8 +46,10 @@ T = TypeVar("T")
 # The driver logs a traceback for each connection that fails. We raise or log what it means.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
-HEARTBEAT = 10
-"""Seconds: RabbitMQ notices a host that vanished after two of them, and so do we."""
+HEARTBEAT = 3
+"""Seconds: RabbitMQ notices a host that vanished after two or three of them, and so do we. Before
+its lease of 10 s has run out: what it held is sent again then, and RabbitMQ would give half of that
+to the one that is gone."""
 
 MOST_WRAPPINGS = 10
 """Errors within errors that are looked through for the cause."""
