@@ -1,7 +1,7 @@
 -- Take up to *limit* tasks from *queues*, for *consumer*.
 --
 -- Keys: paused (set), later:*, lanes:*, ready:* (zsets), and those of `hand_out`: state, body,
--- held:* (hashes), holders (set), lease (zset), count (hash).
+-- count, claimant:* (hashes), held:*, holders (sets), lease (zset).
 
 local DUE_AT_ONCE = 1000
 

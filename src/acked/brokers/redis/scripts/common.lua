@@ -25,8 +25,9 @@
 --   ready:<priority>:<queue> zset    T -> due, of what is QUEUED
 --   scheduled                set     queues that may have a key of the next kind
 --   later:<queue>            zset    T -> due, of what is SCHEDULED
---   holders                  set     workers that may have a key of the next kind
---   held:<worker>            hash    T -> the consumer that holds it, of what is RUNNING
+--   holders                  set     consumers that may have a key of the next kind
+--   held:<consumer>          set     T of what it holds, without the zeros in front: a set of small
+--                                    numbers is an array of them, and several times as fast
 --   claimant:<worker>        hash    consumer -> the process that claims under that name, or that
 --                                    process with a minus before it once it was declared dead
 --   kill                     set     T, of what is RUNNING and was revoked with terminate

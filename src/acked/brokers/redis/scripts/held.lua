@@ -1,26 +1,24 @@
 -- Who holds what.
 --
--- Keys: held:*, claimant:*, state, body, count (hashes), holders, kill (sets), lease (zset).
+-- Keys: held:*, holders, kill (sets), claimant:*, state, body, count (hashes), lease (zset).
 
 local LEASE = 10
 
 local function worker_of(consumer) return string.match(consumer, '^[^/]*') end
 
--- Keys that are needed again and again: consumer -> key.
-local held_keys = {}
+-- A tag as it is in held:*.
+local function bare(tag) return format('%d', tag) end
 
-local function held_key(consumer)
-  local key = held_keys[consumer]
-  if not key then
-    key = 'held:' .. worker_of(consumer)
-    held_keys[consumer] = key
-  end
-  return key
+-- The tags in a set held:*.
+local function held_by(consumer)
+  local tags = call('SMEMBERS', P .. 'held:' .. consumer)
+  for i = 1, #tags do tags[i] = tag_of(tags[i]) end
+  return tags
 end
 
 -- Its holder holds it no longer.
 local function let_go(tag, r)
-  one(hdel, held_key(r[CONSUMER]), tag)
+  one(srem, 'held:' .. r[CONSUMER], bare(tag))
   if r[REVOKE] == 2 then one(srem, 'kill', tag) end
 end
 
@@ -52,15 +50,14 @@ end
 
 -- A worker that takes tasks before its first beat has a lease all the same.
 local function expect_beats(consumer)
-  local worker = worker_of(consumer)
-  one(sadd, 'holders', worker)
-  call('ZADD', P .. 'lease', 'NX', steady + LEASE, worker)
+  one(sadd, 'holders', consumer)
+  call('ZADD', P .. 'lease', 'NX', steady + LEASE, worker_of(consumer))
 end
 
 -- Hand *tags*, which have left their line, to *consumer*: how many, their records one after the
 -- other, the bodies, and the tags. A token is *base* plus the tag.
 local function hand_out(tags, consumer, base)
-  local n, found, blobs, held = 0, {}, {}, held_key(consumer)
+  local n, found, blobs, held = 0, {}, {}, 'held:' .. consumer
   if #tags == 0 then return 0, '', {}, found end
   for i, r in ipairs(records(tags)) do
     if r then
@@ -71,7 +68,7 @@ local function hand_out(tags, consumer, base)
       n = n + 1
       found[n], blobs[n] = tag, pack(r)
       two(hset, 'state', tag, blobs[n])
-      two(hset, held, tag, consumer)
+      one(sadd, held, bare(tag))
     end
   end
   local bodies = values('body', found)

@@ -4,7 +4,7 @@
 -- Returns  {now, tags in no order}, or {now, false} where there are many, or where a state has no
 --          index of its own.
 --
--- Keys: done:* (zsets), holders (set), held:* (hashes).
+-- Keys: done:* (zsets), holders, held:* (sets).
 
 local MANY = 20000
 local tags = {}
@@ -15,8 +15,8 @@ end
 
 for _, state in ipairs(args[3]) do
   if state == 'RUNNING' then
-    for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do
-      take(call('HKEYS', P .. 'held:' .. worker))
+    for _, consumer in ipairs(call('SMEMBERS', P .. 'holders')) do
+      take(call('SMEMBERS', P .. 'held:' .. consumer))
     end
   elseif state == 'FAILURE' or state == 'REVOKED' then
     if call('ZCARD', P .. 'done:' .. state) > MANY then return pack({now, false}) end

@@ -3,7 +3,7 @@
 -- args[3]  worker, args[4] lease in seconds; ARGV[2] the beat, JSON
 -- Returns  {now, id and token of each, flat}.
 --
--- Keys: lease (zset), beat, held:<worker>, state (hashes), kill (set).
+-- Keys: lease (zset), beat, state (hashes), kill (set).
 
 begin()
 local worker, lease = args[3], args[4]
@@ -13,9 +13,8 @@ local orders = {}
 local doomed = call('SMEMBERS', P .. 'kill')
 if #doomed > 0 then
   table.sort(doomed)
-  local held = values('held:' .. worker, doomed)
-  for i, r in ipairs(records(doomed)) do
-    if r and held[i] then
+  for _, r in ipairs(records(doomed)) do
+    if r and worker_of(r[CONSUMER]) == worker then
       orders[#orders + 1] = r[ID]
       orders[#orders + 1] = r[TOKEN]
     end

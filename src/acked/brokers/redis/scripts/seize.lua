@@ -10,7 +10,8 @@
 -- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
 -- the rows are kept for a while, and a repetition gives those that are still held as they were.
 --
--- Keys: holders (set), held:*, state, body, beat (hashes), lease (zset), seized:<base> (string,
+-- Keys: holders, held:* (sets), state, body, beat, claimant:* (hashes), lease (zset), and
+-- seized:<base> (string,
 -- rows as they were returned, for an hour).
 
 begin()
@@ -34,17 +35,15 @@ for _, earlier in ipairs(args[7]) do
   end
 end
 
-local function take(worker, consumer)
-  local all = call('HGETALL', P .. 'held:' .. worker)
-  for i = 1, #all, 2 do
-    if not consumer or all[i + 1] == consumer then tags[#tags + 1] = all[i] end
-  end
-  return #all
+local function take(consumer)
+  for _, tag in ipairs(held_by(consumer)) do tags[#tags + 1] = tag end
 end
 
+local holders = call('SMEMBERS', P .. 'holders')
 if holder ~= '' then
-  local worker = worker_of(holder)
-  take(worker, worker ~= holder and holder)
+  for _, consumer in ipairs(holders) do
+    if consumer == holder or worker_of(consumer) == holder then take(consumer) end
+  end
   if holder ~= by then bar(holder, args[8]) end
 else
   if args[6] then
@@ -63,11 +62,11 @@ else
       end
     end
   end
-  for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do
-    if call('EXISTS', P .. 'held:' .. worker) == 0 then
-      call('SREM', P .. 'holders', worker)
-    elseif not call('ZSCORE', P .. 'lease', worker) then
-      take(worker)
+  for _, consumer in ipairs(holders) do
+    if call('EXISTS', P .. 'held:' .. consumer) == 0 then
+      call('SREM', P .. 'holders', consumer)
+    elseif not call('ZSCORE', P .. 'lease', worker_of(consumer)) then
+      take(consumer)
     end
   end
 end
@@ -77,10 +76,10 @@ local fresh = n
 for i, r in ipairs(records(tags)) do
   if r then
     local tag, before, token = tags[i], r[CONSUMER], r[TOKEN]
-    one(hdel, held_key(before), tag)
+    one(srem, 'held:' .. before, bare(tag))
     r[TOKEN], r[CONSUMER] = base + tag, by
     store(tag, r)
-    two(hset, held_key(by), tag, by)
+    one(sadd, 'held:' .. by, bare(tag))
     found[#found + 1] = tag
     for k, value in ipairs({
       r[ID], r[TOKEN], r[ATTEMPT], r[RETRIES], r[LOSSES], r[SUSPECTED], r[RUNS], r[QUEUE], r[SENT],
