@@ -103,7 +103,7 @@ def test_a_failover_loses_no_confirmed_task_and_work_goes_on(sentinel: RedisSent
 
     sentinel.primary.kill()
 
-    until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
+    until(lambda: _role(sentinel.replica) == b"master")
     promoted = time.monotonic()
     # The replica that has become the primary has none of its own.
     broker = RedisBroker(broker.address.replace("wait_replicas=1", "wait_replicas=0"), timeout=2)
@@ -124,7 +124,7 @@ def test_an_open_broker_finds_the_new_primary(sentinel: RedisSentinel) -> None:
 
     with pytest.raises(BrokerUnavailable):
         broker.send([message("lost")])
-    until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
+    until(lambda: _role(sentinel.replica) == b"master")
     until(lambda: _sends(broker, "after"), seconds=5)
     assert broker.get("before") is not None
 
@@ -139,8 +139,8 @@ def test_a_primary_that_has_become_a_replica_is_left_for_the_new_one(
     # The Sentinel refuses until it has looked at the replica.
     until(lambda: _agrees(sentinel.sentinel, "SENTINEL", "FAILOVER", "mymaster"))
 
-    until(lambda: sentinel.replica.ask("ROLE")[0] == b"master")
-    until(lambda: sentinel.primary.ask("ROLE")[0] == b"slave")
+    until(lambda: _role(sentinel.replica) == b"master")
+    until(lambda: _role(sentinel.primary) == b"slave")
     until(lambda: _sends(broker, "after"), seconds=5)
     assert sentinel.replica.ask("HEXISTS", f"{broker._client.base}id", "after") == 1
 
@@ -179,6 +179,13 @@ def test_a_sentinel_that_does_not_know_the_name_says_so(sentinel: RedisSentinel)
 
     with pytest.raises(BrokerUnavailable, match="knows no 'other'"):
         broker.send([message("a")])
+
+
+def _role(server: RedisServer) -> object:
+    try:
+        return server.ask("ROLE")[0]
+    except ConnectionError:
+        return None  # A Sentinel hangs up everybody where it changes the role.
 
 
 def _agrees(server: RedisServer, *command: str) -> bool:

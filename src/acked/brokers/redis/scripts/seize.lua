@@ -11,8 +11,7 @@
 -- the rows are kept for a while, and a repetition gives those that are still held as they were.
 --
 -- Keys: holders, held:* (sets), state, body, beat, claimant:* (hashes), lease (zset), and
--- seized:<base> (string,
--- rows as they were returned, for an hour).
+-- seized:<base> (string: rows as they were returned, for an hour).
 
 begin()
 local holder, by, base = args[3], args[4], args[5]
