@@ -310,7 +310,9 @@ class Consumer:
     async def _cancel(self, link: Link, shelf: Shelf) -> None:
         consumers, shelf.consumers, shelf.prefetch = shelf.consumers, [], 0
         for tag in consumers:
-            await link.ask(link.channel.basic_cancel, tag)
+            # The driver never answers for one that it does not know any more.
+            if tag in link.channel.consumer_tags:
+                await link.ask(link.channel.basic_cancel, tag)
 
     async def _shut(self, shelf: Shelf, tickets: Sequence[Ticket] = ()) -> None:
         async with self._working:
