@@ -27,13 +27,17 @@ _IN_THE_RECORD = "arguments and results are kept with the task"
 _JSON = "messages are JSON"
 _IMPORTS = "start the worker with the module that imports all your tasks: acked worker scans:app"
 _UTC = "times are UTC, and an eta carries its own time zone"
+_KEEPS_TRYING = "the worker keeps trying, for as long as the setting watchdog says"
 _BY_OPTION = "an option of the command `acked worker` says it"
 
 MEANINGLESS_SETTINGS = {
     "accept_content": _JSON,
     "backend": _IN_THE_RECORD,
     "beat_schedule": "periodic tasks are not available yet",
-    "broker_connection_retry_on_startup": "the worker keeps trying",
+    "broker_connection_max_retries": _KEEPS_TRYING,
+    "broker_connection_retry": _KEEPS_TRYING,
+    "broker_connection_retry_on_startup": _KEEPS_TRYING,
+    "broker_connection_timeout": "send_timeout says how long a call waits for the broker",
     "broker_transport_options": "workers have a lease: see the settings lease and heartbeat",
     "enable_utc": _UTC,
     "imports": _IMPORTS,

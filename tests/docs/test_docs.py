@@ -326,7 +326,7 @@ def options() -> set[str]:
     return named | {"--help"}
 
 
-OTHER_OPTIONS = {"--strict"}
+OTHER_OPTIONS = {"--strict", "--workers"}
 """Options of programs that are not acked."""
 
 
@@ -349,8 +349,8 @@ CELERY_ALONE = {
 """Names of Celery that have no counterpart; the pages say so."""
 
 ELSEWHERE = {
-    "chaos", "cp", "dbstat", "helpers", "httpx", "make", "manager", "scan", "scans", "shop",
-    "UPDATE",
+    "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "make", "manager", "scan",
+    "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "RPUSH", "UPDATE",
 }  # fmt: skip
 """Names of other programs and packages, of pytest's marks, and of what the examples call so."""
 

@@ -65,7 +65,9 @@ class TaskProcess:
         self._counting = Counting(app.records)
         self._alarm = limits.Alarm()
         self._stop_asked = False
-        self._unsure = False
+        # The process before it may have died with a claim on its way, which arrived after what it
+        # held had been given back.
+        self._unsure = True
         self._alone = False
         self._recycle = False
         self._busy_since = 0.0
