@@ -171,7 +171,9 @@ class TestBetweenLedgerAndRabbitMQ:
         settlement = settlements(held, broker.clock.now() - 60)[kind]
 
         assert broker.settle([settlement]) == []
-        assert broker.get("a").is_waiting  # type: ignore[union-attr] # it is there
+        record = broker.get("a")
+        assert record is not None
+        assert record.is_waiting
         monkeypatch.undo()
 
         assert claim(broker, 1)[0].id == "a"
@@ -578,7 +580,9 @@ class TestTimesAndTurns:
         broker.send([message(task_id)])
 
         assert claim(broker, 1)[0].id == task_id
-        assert broker.get(task_id).state is State.RUNNING  # type: ignore[union-attr] # there
+        record = broker.get(task_id)
+        assert record is not None
+        assert record.state is State.RUNNING
 
 
 def _can_send(broker: RabbitMQBroker) -> bool:
