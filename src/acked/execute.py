@@ -296,7 +296,7 @@ def prepare(
     if task is None:
         return _refuse(held, TaskUnknown(name), DEFAULT_POLICY, now, name)
     policy = task.policy_for(message)
-    if message.expires is not None and now > message.expires:
+    if message.expires is not None and now >= message.expires:
         return _refuse(held, Revoked("expired"), policy, now, name)
     try:
         args, kwargs = task.load_arguments(message)

@@ -32,7 +32,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         queue: Where it waits.
         priority: Larger runs sooner, within a queue, on every broker.
         eta: Wall-clock time in seconds before which it must not start; None starts at once.
-        expires: Wall-clock time in seconds after which it must not start any more.
+        expires: Wall-clock time in seconds from which on it must not start any more.
         sent: Wall-clock time in seconds at which it was sent.
         max_retries: Override of the task's: a number, or None to retry for ever.
         soft_time_limit: Override of the task's, seconds; 0 switches it off.

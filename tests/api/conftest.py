@@ -11,7 +11,7 @@ from acked.clock import ManualClock
 
 @pytest.fixture
 def clock() -> ManualClock:
-    # Attempts end by the system's clock, so this one starts with it.
+    # Some tests compare with the host's own clock, so this one starts with it.
     return ManualClock(now=float(int(time.time())))
 
 

@@ -177,25 +177,21 @@ def test_settings_can_be_changed_but_not_the_broker() -> None:
 @pytest.mark.parametrize(
     ("url", "driver", "said"),
     [
-        ("redis://:hunter2@localhost", "redis", "Redis needs a driver"),
-        ("rediss://:hunter2@localhost", "redis", "pip install 'acked[redis]'"),
+        ("redis://:hunter2@localhost", "hiredis", "Redis needs a driver"),
+        ("rediss://:hunter2@localhost", "hiredis", "pip install 'acked[redis]'"),
         ("postgresql://shop:hunter2@localhost/shop", "psycopg", "pip install 'acked[postgres]'"),
-        ("amqp://guest:hunter2@localhost//", "amqp", "pip install 'acked[rabbitmq]'"),
+        ("amqp://guest:hunter2@localhost//", "pika", "pip install 'acked[rabbitmq]'"),
     ],
 )
 def test_a_driver_that_is_not_installed_is_named_with_its_extra(
     url: str, driver: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = next(
-        name
-        for name in ("redis", "postgres", "rabbitmq")
-        if f"acked[{name}]" in said or name == driver
-    )
+    package = {"hiredis": "redis", "psycopg": "postgres", "pika": "rabbitmq"}[driver]
     for name in list(sys.modules):
         if name.partition(".")[0] == driver or name.startswith(f"acked.brokers.{package}"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, driver, None)
-    app = Acked("shop", broker=url, results="memory://" if driver == "amqp" else None)
+    app = Acked("shop", broker=url, results="memory://" if driver == "pika" else None)
     with pytest.raises(ConfigurationError) as refused:
         _ = app.broker
     assert said in str(refused.value)

@@ -75,8 +75,8 @@ def test_the_wait_is_what_the_call_says_then_the_task(
     assert wait_of(first_end(raising(**how), **options)) == pytest.approx(wait, abs=0.5)
 
 
-def test_eta_beats_countdown(first_end: Any) -> None:
-    due = datetime.fromtimestamp(time.time() + 500, UTC)
+def test_eta_beats_countdown(first_end: Any, clock: ManualClock) -> None:
+    due = datetime.fromtimestamp(clock.now() + 500, UTC)
     assert wait_of(first_end(raising(eta=due, countdown=1))) == pytest.approx(500, abs=0.5)
 
 
