@@ -96,6 +96,7 @@ endef
 test-packages:
 	$(call need,strace,strace)
 	$(call need,ip,iproute2)
+	$(call need,openssl,openssl)
 	$(call need,cc,gcc libc6-dev)
 	$(call need,redis-server,redis-server)
 	$(call need,initdb,postgresql)

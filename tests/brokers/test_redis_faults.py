@@ -102,7 +102,7 @@ def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
     run = broker._client.run
 
     def lost(*args: object, **options: object) -> object:
-        run(*args, **options)  # type: ignore[arg-type]
+        run(*args, **options)  # type: ignore[arg-type]  # whatever the command takes
         raise BrokerUnavailable("the answer was lost")
 
     monkeypatch.setattr(broker._client, "run", lost)

@@ -74,7 +74,8 @@ def lose_the_broker(self: Task[..., None]) -> None:
     def away(*_: object, **__: object) -> None:
         raise BrokerUnavailable("this process has lost the broker")
 
-    app.broker.claim = app.broker.settle = away  # type: ignore[assignment,method-assign]
+    for operation in ("claim", "settle"):
+        setattr(app.broker, operation, away)
 
 
 logger = logging.getLogger("shop.own")
