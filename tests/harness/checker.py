@@ -18,6 +18,10 @@ from acked.delivery import Event, State
 RETURNING = 0.005
 """Seconds between the last line of a task and its settlement in the journal, at the very most."""
 
+BEGINNING = 0.05
+"""Seconds between the moment a task is in its process's slot and the first line it writes, on a
+busy machine. Killed in between, it is charged a loss although it wrote nothing."""
+
 LEASE_ENDED = "its lease ran out"
 """What the history of a task says of a run whose worker was not heard of for a lease."""
 
@@ -90,7 +94,8 @@ def check(
     known = {*sent, *stored}
     for task in runs.keys() - known:
         verdict.violations.append(f"unexpected: {task} ran and was never sent")
-    faults = Faults(killed, cut, lease)
+    kills = [line["wall"] for line in history if line["event"] == "kill"]
+    faults = Faults(killed, kills, cut, lease)
     for task in [*sent, *stored]:
         _check_task(task, runs.get(task, []), faults, records, expect, task in poison, verdict)
     return verdict
@@ -98,9 +103,11 @@ def check(
 
 @dataclass(frozen=True)
 class Faults:
-    """When processes were killed, and when they were cut off from the broker."""
+    """When processes were killed (by pid, and by the wall clock), and when they were cut off from
+    the broker."""
 
     killed: dict[int, float]
+    kills: list[float]
     cut: dict[int, list[float]]
     lease: float
 
@@ -147,11 +154,19 @@ def _check_task(
     if len(settled) != 1:
         bad.append(f"settled {len(settled)} times: {task}")
     lost = sum(not ended_before(run, killed.get(run["pid"])) for run in runs)
+    # Runs that were killed before they could write a line.
+    if record.runs > len(runs):
+        lost += sum(a.loss and _killed_at_once(a.started, faults.kills) for a in attempts)
     # A run that was cut off may have come to its end, which nobody was told in time.
     if record.losses > max(lost, lapsed):
         bad.append(f"misjudged: {task} has {record.losses} losses, {lost} of its runs were cut off")
     if not poison and record.retries:
         bad.append(f"misjudged: {task} was charged {record.retries} retries")
+
+
+def _killed_at_once(started: float, kills: Sequence[float]) -> bool:
+    """Whether a process was killed just after an attempt had *started* in it."""
+    return any(0 <= killed - started <= BEGINNING for killed in kills)
 
 
 def ended_before(run: dict[str, Any], died: float | None) -> bool:

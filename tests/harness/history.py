@@ -20,7 +20,9 @@ def note(event: str, **facts: Any) -> None:
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    line = {"event": event, "at": time.monotonic(), "pid": os.getpid(), **facts}
+    line = {
+        "event": event, "at": time.monotonic(), "wall": time.time(), "pid": os.getpid(), **facts,
+    }  # fmt: skip
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, json.dumps(line).encode() + b"\n")

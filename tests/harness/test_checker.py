@@ -17,6 +17,11 @@ SUCCEEDED = Attempt(number=1, event=Event.SUCCEED, started=0.0, ended=0.0)
 LAPSED = msgspec.structs.replace(SUCCEEDED, event=Event.RELEASE, reason="its lease ran out")
 
 
+def lost_at(started: float) -> Attempt:
+    """An attempt that started then, wall clock, and was lost."""
+    return msgspec.structs.replace(SUCCEEDED, event=Event.RELEASE, started=started, loss=True)
+
+
 class Stored:
     """Records of one task, `a`."""
 
@@ -32,7 +37,7 @@ class Stored:
 
 
 def line(event: str, at: float, pid: int = 1, **facts: Any) -> dict[str, Any]:
-    return {"event": event, "at": at, "pid": pid, **facts}
+    return {"event": event, "at": at, "wall": 1_000 + at, "pid": pid, **facts}
 
 
 def run(start: float, end: float | None = None, pid: int = 1) -> list[dict[str, Any]]:
@@ -68,6 +73,9 @@ GOOD = {
     "cut off twice, lapsed once": judge(
         [cut(0), *run(1, 9), cut(2), *run(6, 7, pid=2)], LAPSED, SUCCEEDED
     ),
+    "killed before it wrote a line": judge(
+        [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.98), SUCCEEDED, losses=1, runs=2
+    ),
     "unsure and absent": judge([], sent=(), unsure=("a",), stored=False),
     "unsure and stored": judge(run(1, 2), sent=(), unsure=("a",)),
 }
@@ -84,6 +92,9 @@ BAD = {
     "unexcused duplicate: a ran again and pid 1 was not": judge([*run(1), cut(2), *run(6, 7, 2)]),
     "settled 2 times: a": judge(run(1, 2), SUCCEEDED, SUCCEEDED),
     "misjudged: a has 1 losses, 0": judge(run(1, 2), losses=1),
+    "misjudged: a has 1 losses": judge(
+        [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.5), SUCCEEDED, losses=1, runs=2
+    ),
     "misjudged: a was charged 1 retries": judge(run(1, 2), retries=1),
     "unexcused duplicate: a ran": judge(
         [*run(1, 2), *run(3, 4, pid=2)], sent=(), unsure=("a",)
