@@ -43,7 +43,10 @@ EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 APPLIED = "SELECT number, name FROM {schema}.migration ORDER BY number"
 NOTE = "INSERT INTO {schema}.migration (number, name) VALUES (%s, %s)"
 BEGIN = """
-CREATE SCHEMA IF NOT EXISTS {schema};
+DO $$ BEGIN
+    -- Asked first: IF NOT EXISTS wants the right to make schemas also where there is nothing to make.
+    IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS {schema}.migration (
     number integer PRIMARY KEY,
     name text NOT NULL,

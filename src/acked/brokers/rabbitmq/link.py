@@ -321,11 +321,11 @@ def _meaning(error: BaseException, address: Address) -> BrokerError:
             f"RabbitMQ at {address.masked} refused the user {address.user!r} or the virtual host "
             f"{address.vhost!r} ({_text(cause)}). See `rabbitmqctl list_permissions`."
         )
-    if isinstance(cause, ConnectionClosedByBroker):
+    if isinstance(cause, ConnectionClosedByBroker | ChannelClosedByBroker):
         if cause.reply_code in (403, 530):
             return BrokerError(
                 f"RabbitMQ at {address.masked} refused the user {address.user!r} or the virtual "
-                f"host {address.vhost!r}: {cause.reply_text}"
+                f"host {address.vhost!r}: {cause.reply_text}. See `rabbitmqctl list_permissions`."
             )
         return LinkLost(f"RabbitMQ at {address.masked} closed the connection: {cause.reply_text}")
     return LinkLost(
