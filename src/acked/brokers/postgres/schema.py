@@ -44,7 +44,7 @@ APPLIED = "SELECT number, name FROM {schema}.migration ORDER BY number"
 NOTE = "INSERT INTO {schema}.migration (number, name) VALUES (%s, %s)"
 BEGIN = """
 DO $$ BEGIN
-    -- Asked first: IF NOT EXISTS wants the right to make schemas also where there is nothing to make.
+    -- Asked first: IF NOT EXISTS wants the right to make schemas where none is to be made, too.
     IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF;
 END $$;
 CREATE TABLE IF NOT EXISTS {schema}.migration (
