@@ -201,6 +201,14 @@ class Shop:
             lambda: self.starts(task_id) >= times, within=within, what=f"start {times} of {task_id}"
         )
 
+    def slow_restarts(self, longest: float) -> str:
+        """What the records say of tasks that started again later than *longest* after they had."""
+        lines: dict[str, list[float]] = {}
+        for line in self.history("start"):
+            lines.setdefault(line["task"], []).append(line["at"])
+        slow = [task for task, at in lines.items() if at[-1] - at[0] > longest]
+        return "\n".join(f"{task}: {self.app.records.attempts(task)}" for task in slow)
+
     def check(self, sent: Sequence[str], **rules: Any) -> checker.Verdict:
         """Judge the run by the seven rules."""
         return checker.check(self.history(), list(sent), self.app.records, **rules)
