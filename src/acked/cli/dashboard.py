@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import threading
@@ -92,9 +93,8 @@ def dashboard(
 
 def _check_installed() -> None:
     try:
-        import uvicorn  # noqa: F401, PLC0415 - only this command needs it
-
-        import acked.dashboard  # noqa: F401, PLC0415 - as above
+        for name in ("uvicorn", "acked.dashboard"):
+            importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise Stop(
             f"the dashboard needs {error.name}: pip install 'acked[dashboard]'", Exit.USAGE
@@ -201,5 +201,3 @@ def _metrics(app: Acked, host: str, port: int | None, token: str | None) -> Gene
     finally:
         server.should_exit = True
         thread.join(5)
-
-

@@ -60,7 +60,7 @@ def version() -> None:
 
 
 for command in (
-    worker, dashboard, status, list_, show, retry, revoke, discard, purge, pause, resume, ping, doctor,
-    migrate, version,
+    worker, dashboard, status, list_, show, retry, revoke, discard, purge, pause, resume, ping,
+    doctor, migrate, version,
 ):  # fmt: skip
     root.add_command(command)

@@ -1,4 +1,6 @@
-"""Who is there, and what he may do. Three ways to know, of which a dashboard has one:
+"""Who is there, and what he may do.
+
+There are three ways to know, of which a dashboard has one:
 
 - `Login`: by a session that began with a password.
 - `Asked`: the application it is mounted in says so.

@@ -12,6 +12,7 @@ from collections import deque
 import msgspec
 
 from acked.escaping import one_line
+from acked.redaction import redact_text
 
 logger = logging.getLogger("acked.audit")
 
@@ -62,7 +63,7 @@ class Audit:
         with self._lock:
             entry = Entry(
                 number=next(self._numbers), at=time.time(), who=one_line(who[:200]), action=action,
-                target=one_line(target[:TARGET_LIMIT]), count=count, source=source, outcome=outcome,
+                target=_shown(target), count=count, source=source, outcome=_shown(outcome),
             )  # fmt: skip
             self._entries.append(entry)
         # JSON escapes line breaks, so that no name or filter can forge a line.
@@ -80,3 +81,7 @@ class Audit:
         """One of those in memory."""
         with self._lock:
             return next((each for each in self._entries if each.number == number), None)
+
+
+def _shown(text: str) -> str:
+    return one_line(redact_text(text[:TARGET_LIMIT]))

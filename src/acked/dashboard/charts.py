@@ -102,4 +102,5 @@ def _ticks(first: int, step: int, count: int) -> list[tuple[float, float]]:
     return [
         (round((minute - first) / (count * step), 4), minute * 60.0)
         for minute in range(start, first + count * step, every)
+        if minute - first < 0.9 * count * step  # or its text would leave the drawing
     ]

@@ -66,8 +66,8 @@ DEEDS = {
         ),
         Deed(
             name="terminate", action=Action.CANCEL, verb="Terminate", done="stopped",
-            means="It is stopped where it runs: a coroutine is cancelled, and otherwise its process "
-            "is killed. Whatever else ran in that process is run again.",
+            means="It is stopped where it runs: a coroutine is cancelled, otherwise its process is "
+            "killed. Whatever else ran in that process is run again.",
             states=_UNFINISHED, by_default=(State.RUNNING,), dangerous=True,
         ),
         Deed(

@@ -58,7 +58,7 @@ class Entrance:
         if wanted is None:
             wanted = inside(request.query_params.get("next", "/"))
         response = self._desk.show_bare(
-            request, "login", status=status, token=form_token(fresh), wrong=wrong, name=name,
+            request, "login", status=status, token=form_token(fresh), wrong=wrong, typed=name,
             wanted=wanted,
         )  # fmt: skip
         if seed is None:

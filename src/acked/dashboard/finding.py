@@ -138,7 +138,7 @@ def _ask(query: Query, limit: int) -> int:
 def _floor(records: Records, wanted: Filter, before: int | None) -> int | None:
     """`Record.tag` above which is looked; None looks at all."""
     if wanted == Filter(states=wanted.states) and (
-        wanted.states is None or INDEXED >= set(wanted.states)
+        wanted.states is None or set(wanted.states) <= INDEXED
     ):
         return None
     if before is None:

@@ -18,9 +18,6 @@ from acked.errors import MessageUnreadable
 from acked.message import decode
 from acked.record import Attempt, Record
 
-WIDTH, HEIGHT = 760, 252
-BOX_WIDTH, BOX_HEIGHT = 108, 34
-
 PLACES: dict[State, tuple[int, int]] = {
     State.SCHEDULED: (64, 126),
     State.QUEUED: (264, 126),
@@ -43,7 +40,11 @@ _LINES: dict[tuple[State, State], tuple[str, int, int]] = {
     (State.FAILURE, State.QUEUED): ("M650 143 C600 172 340 186 288 149", 470, 166),
     (State.REVOKED, State.QUEUED): ("M642 212 C500 226 300 214 270 149", 430, 205),
     (State.QUEUED, State.REVOKED): ("M250 143 C256 246 480 240 636 218", 352, 229),
-    (State.SCHEDULED, State.REVOKED): ("M64 143 C64 268 420 268 690 229", 150, 238),
+    (State.SCHEDULED, State.REVOKED): (
+        "M64 143 C64 256 200 262 380 262 S690 262 690 229",
+        180,
+        246,
+    ),
 }
 """The line between two states, and where its name stands."""
 

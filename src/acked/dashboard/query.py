@@ -51,8 +51,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         fields: dict[str, str] = {}
         states: list[str] = []
         wrong: list[str] = []
-        for name, value in pairs:
-            value = value.strip()[:LONGEST]
+        for name, typed in pairs:
+            value = typed.strip()[:LONGEST]
             if not value or name not in FIELDS:
                 continue
             if name != "state":
@@ -61,11 +61,15 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
                 states.append(value)
             else:
                 wrong.append(f"{value!r} is no state: those are {', '.join(State)}.")
-        for name in ("since", "until"):
-            if name in fields and moment_of(fields[name], now=0.0) is None:
-                wrong.append(
-                    f"{fields.pop(name)!r} is no time: write 2026-11-23T12:00, or 30m, 6h, 2d ago."
-                )
+        timeless = [
+            name
+            for name in ("since", "until")
+            if name in fields and moment_of(fields[name], now=0.0) is None
+        ]
+        wrong += [
+            f"{fields.pop(name)!r} is no time: write 2026-11-23T12:00, or 30m, 6h, 2d ago."
+            for name in timeless
+        ]
         return cls(state=tuple(dict.fromkeys(states)), **fields), wrong
 
     def pairs(self) -> list[tuple[str, str]]:

@@ -95,7 +95,9 @@ class RateReader:
             known = {start: self._steps.get((span.name, start)) for start in starts}
         missing = [start for start, step in known.items() if step is None]
         read = _by_step(records.counted(missing[0], minute), span.step) if missing else {}
-        steps: list[Step] = [known[start] or read.get(start, {}) for start in starts]
+        steps: list[Step] = []
+        for start, step in known.items():
+            steps.append(read.get(start, {}) if step is None else step)
         settled = minute - OPEN
         with self._lock:
             for start, step in zip(starts, steps, strict=True):

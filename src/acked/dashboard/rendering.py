@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,7 +35,7 @@ def environment() -> Environment:
         loader=PackageLoader("acked.dashboard"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {
+    filters: dict[str, Any] = {
         "number": words.number,
         "size": words.size,
         "span": words.span,
@@ -48,8 +49,13 @@ def environment() -> Environment:
         "block": lambda text: indented(text, ""),
         "short_id": short_id,
         "kind": kind_of,
+        "key": key_of,
     }
-    made.globals |= {"navigation": NAVIGATION, "states": [state.value for state in State]}
+    made.filters.update(filters)
+    shared: dict[str, Any] = {
+        "navigation": NAVIGATION, "states": [state.value for state in State]
+    }  # fmt: skip
+    made.globals.update(shared)
     return made
 
 
@@ -61,6 +67,11 @@ def short_id(task_id: str) -> str:
 def kind_of(state: str) -> str:
     """A state as a class of the style sheet."""
     return state.lower() if state in State.__members__ else "unknown"
+
+
+def key_of(name: str) -> str:
+    """An id for an element, out of any text."""
+    return hashlib.sha256(name.encode(errors="replace")).hexdigest()[:16]
 
 
 class Pages:

@@ -22,7 +22,7 @@ class WrongInput(AckedError):
     """What was typed is no call of the task. The text says why."""
 
 
-def parse(text: str, name: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+def parse(text: str, name: str, kind: type[list[Any] | dict[str, Any]]) -> Any:
     """The JSON array or object in *text*.
 
     Raises:
@@ -84,11 +84,12 @@ class _Nothing:
     """What is at a place that is not there: equal to no JSON value."""
 
 
-def _at(container: Any, key: str | int) -> Any:
-    try:
-        return container[key] if isinstance(container, dict | list) else _Nothing
-    except (KeyError, IndexError, TypeError):
-        return _Nothing
+def _at(container: Any, key: Any) -> Any:
+    if isinstance(container, dict):
+        return container.get(key, _Nothing)
+    if isinstance(container, list) and isinstance(key, int) and key < len(container):
+        return container[key]
+    return _Nothing
 
 
 def blank_call(arguments: Arguments) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -130,9 +129,8 @@ class Dashboard:
                 Route("/logout", self._let_out, methods=["POST"]),
             ]
         policy = content_policy("'none'") + "; img-src 'self'"
-        self._site: ASGIApp = Starlette(
-            routes=routes, middleware=[Middleware(SafeHeaders, policy=policy)]
-        )
+        # Around all of it, so that the answer to a fault has the headers as well.
+        self._site: ASGIApp = SafeHeaders(Starlette(routes=routes), policy=policy)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._site(scope, receive, send)
@@ -208,7 +206,7 @@ class Dashboard:
         return await self._entrance.enter(request, form)
 
     async def _let_out(self, request: Request) -> Response:
-        async def leave(desk: Desk, visit: Visit) -> Response:
+        async def leave(_: Desk, visit: Visit) -> Response:
             assert self._entrance is not None
             return self._entrance.leave(request, visit.visitor.name)
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from acked.moments import duration, moment
 
+NONE = "\u2013"
+"""What stands where there is nothing."""
+
 LONGEST_DATA = 200_000
 """Characters of arguments or a result that a page shows."""
 
@@ -28,7 +31,7 @@ def size(value: float) -> str:
 
 def span(seconds: float | None) -> str:
     """A length of time, or a dash for none."""
-    return "–" if seconds is None else duration(max(0.0, seconds))
+    return NONE if seconds is None else duration(max(0.0, seconds))
 
 
 def as_datetime(at: datetime | float | None) -> datetime | None:
@@ -40,12 +43,20 @@ def relative(at: datetime | float | None, now: float) -> str:
     """``3 s ago``, ``in 5 min``; a dash for no time."""
     when = as_datetime(at)
     if when is None:
-        return "–"
+        return NONE
     seconds = when.timestamp() - now
     if abs(seconds) < 1:
         return "now"
-    told = duration(abs(seconds))
+    told = _roughly(abs(seconds))
     return f"in {told}" if seconds > 0 else f"{told} ago"
+
+
+def _roughly(seconds: float) -> str:
+    """A length of time in one unit, of which there are at least two."""
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def iso(at: datetime | float | None) -> str:
