@@ -95,8 +95,8 @@ def test_failures_of_other_tasks_types_or_words_have_other_causes() -> None:
     prints = {
         fingerprint(each)
         for each in (
-            failed("down"), failed("up"), failed("down", task="b"), failed("down", type_="KeyError"),
-            failed("don't"), failed("it's"),
+            failed("down"), failed("up"), failed("down", task="b"), failed("don't"),
+            failed("down", type_="KeyError"), failed("it's"),
         )
     }  # fmt: skip
     assert len(prints) == 6
@@ -299,13 +299,16 @@ def test_what_is_no_call_is_refused_with_the_reason(text: str, said: str) -> Non
 
 
 def test_every_digit_of_a_number_is_kept() -> None:
-    assert parse('{"n": 123456789012345678901234567890}', "x", dict) == {
-        "n": 123456789012345678901234567890
-    }
-    assert data({"n": 123456789012345678901234567890}) == (
-        '{\n  "n": 123456789012345678901234567890\n}'
-    )
+    long = 123456789012345678901234567890
+    assert parse(f'{{"n": {long}}}', "x", dict) == {"n": long}
+    assert data({"n": long}) == f'{{\n  "n": {long}\n}}'
     assert "left out" in data(["x" * 300_000])
+
+
+def test_data_that_would_turn_the_direction_of_text_is_escaped_and_stays_the_same() -> None:
+    text = data(["\u202eabc\x9b"])
+    assert text.isascii()
+    assert parse(text, "x", list) == ["\u202eabc\x9b"]
 
 
 def test_times_and_sizes_are_said_in_one_unit() -> None:

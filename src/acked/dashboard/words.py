@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,9 @@ from acked.moments import duration, moment
 
 NONE = "\u2013"
 """What stands where there is nothing."""
+
+# What would show text as another one: JSON has escapes for it, which a form can send back.
+_MISLEADING = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 LONGEST_DATA = 200_000
 """Characters of arguments or a result that a page shows."""
@@ -74,6 +78,7 @@ def clock(at: datetime | float | None) -> str:
 def data(value: Any) -> str:
     """JSON data, indented, every digit of its numbers kept; cut where it is very long."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    text = _MISLEADING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     if len(text) <= LONGEST_DATA:
         return text
     return f"{text[:LONGEST_DATA]}\n… ({len(text) - LONGEST_DATA} characters left out)"
