@@ -496,6 +496,27 @@ def test_a_search_that_names_states_that_do_not_fit_does_nothing(site: Site) -> 
     assert site.get("/confirm/nothing").status_code == 404
 
 
+def test_a_step_looks_at_so_many_records_and_the_next_one_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acked.dashboard.finding.TEXT_WINDOW", 5)
+    monkeypatch.setattr("acked.dashboard.finding.WINDOWS", 2)
+    wanted = site.shop.send("shop.scan", "the-needle")
+    for number in range(20):
+        site.shop.send("shop.scan", number)
+    asked = site.get("/confirm/revoke?matching=1&text=the-needle")
+    assert "No task fits among the newest" in text_of(asked)
+    fields = {"matching": "1", "text": "the-needle", "before": "1000", "token": site.token()}
+    steps = 0
+    answer = site.client.post("/do/revoke", data=fields, headers=SAME)
+    while answer.status_code == 200:
+        steps += 1
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', answer.text))
+        answer = site.client.post("/do/revoke", data=fields, headers=SAME)
+    assert steps > 2
+    assert site.state(wanted) is State.REVOKED
+
+
 # -- running by hand -------------------------------------------------------------------------------
 
 

@@ -69,7 +69,7 @@ def dashboard(
     \b
     Examples:
       acked dashboard shop:app
-      acked dashboard --make-password >> users.txt && chmod 600 users.txt
+      acked dashboard --make-password >> users.txt
       acked dashboard shop:app --host 0.0.0.0 --users users.txt --certfile c.pem --keyfile k.pem
       acked dashboard shop:app --metrics-port 9100
     """

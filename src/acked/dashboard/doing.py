@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from acked.dashboard.deeds import DEEDS, STEP, Deed, do_to_queue, do_to_tasks
 from acked.dashboard.desk import Desk, Visit, led_back
-from acked.dashboard.finding import ids_matching
+from acked.dashboard.finding import matching
 from acked.dashboard.query import Query
 from acked.dashboard.reading import row_of
 from acked.dashboard.rerun import WrongInput, parse, restored
@@ -29,7 +29,7 @@ SELECTED = 500
 SAMPLE = 5
 """Of many tasks, those that are shown before something is done to all of them."""
 
-LOOKED = 2_000
+LOOKED = 1_000
 """Of many tasks, those that are counted before."""
 
 
@@ -117,19 +117,17 @@ async def _confirm_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
         why = " ".join(wrong) or f"Only tasks that are {', '.join(deed.states)} can be {deed.done}."
         return desk.wrong(visit, "Nothing to do", why, 400)
 
-    def read() -> tuple[int, bool, list[Record], Counter[str]]:
-        found = desk.reader.finder
-        ids, further = ids_matching(found, query, before=None, limit=LOOKED)
-        sample = found.find(query, limit=LOOKED).records
-        return len(ids), further is not None, sample[:SAMPLE], Counter(r.task for r in sample)
-
-    count, more, sample, names = await desk.in_thread(read)
-    if not count:
-        return desk.wrong(visit, "Nothing to do", f"No task fits: {query.in_words()}.", 404)
+    found, further = await desk.in_thread(
+        lambda: matching(desk.reader.finder, query, before=None, limit=LOOKED)
+    )
+    if not found:
+        among = " among the newest" if further is not None else ""
+        return desk.wrong(visit, "Nothing to do", f"No task fits{among}: {query.in_words()}.", 404)
+    count, more, sample = len(found), further is not None, found[:SAMPLE]
+    names = Counter(record.task for record in found)
     now = desk.reader.now
-    newest = sample[0].tag + 1 if sample else None
     # What is sent from now on is not meant, even if it fits.
-    fields = [("matching", "1"), *query.pairs(), ("before", str(newest or ""))]
+    fields = [("matching", "1"), *query.pairs(), ("before", str(found[0].tag + 1))]
     return desk.show(
         visit, "confirm", deed=deed, back=f"/tasks?{query.encoded()}", fields=fields,
         rows=[row_of(each, now) for each in sample], names=names.most_common(10),
@@ -193,10 +191,8 @@ async def _do_to_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
 
     def act() -> tuple[int, int | None]:
         # From the newest to the oldest: what is requeued and fails again is not met twice.
-        ids, further = ids_matching(
-            desk.reader.finder, query, before=int(before), limit=STEP
-        )  # fmt: skip
-        return do_to_tasks(desk.app.records, deed, ids), further
+        found, further = matching(desk.reader.finder, query, before=int(before), limit=STEP)
+        return do_to_tasks(desk.app.records, deed, [record.id for record in found]), further
 
     try:
         count, further = await desk.in_thread(act)

@@ -11,8 +11,6 @@ secret is right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from acked.app import Acked
@@ -33,6 +31,9 @@ TEXT_WINDOW = 50_000
 
 WINDOW = 200_000
 """Records that any other search looks at."""
+
+WINDOWS = 20
+"""Windows that are looked at for one step of something that is done to all that match."""
 
 INDEXED = frozenset({State.RUNNING, State.FAILURE, State.REVOKED})
 """States that brokers find without looking at the others."""
@@ -149,17 +150,19 @@ def _floor(records: Records, wanted: Filter, before: int | None) -> int | None:
     return floor if floor > 0 else None
 
 
-def ids_matching(
+def matching(
     finder: Finder, query: Query, *, before: int | None, limit: int
-) -> tuple[Sequence[str], int | None]:
-    """Up to *limit* ids of tasks that *query* asks for, and where to go on; None at the end.
+) -> tuple[list[Record], int | None]:
+    """Up to *limit* tasks that *query* asks for, and where to go on; None at the end.
 
-    They come from any number of windows, so it may look at everything.
+    They come from `WINDOWS` windows at most, so there may be more where few or none were found.
     """
-    ids: list[str] = []
+    records: list[Record] = []
+    windows = 0
     while True:
-        found = finder.find(query, before=before, limit=min(CHUNK, limit - len(ids)))
-        ids += [record.id for record in found.records]
+        found = finder.find(query, before=before, limit=min(CHUNK, limit - len(records)))
+        records += found.records
+        windows += found.next is None
         before = found.next if found.next is not None else found.further
-        if before is None or len(ids) >= limit:
-            return ids, before
+        if before is None or len(records) >= limit or windows >= WINDOWS:
+            return records, before

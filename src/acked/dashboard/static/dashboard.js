@@ -180,6 +180,7 @@ if (location.hash === "#search") search();
 // -- this page ----------------------------------------------------------------------------------------
 
 localTimes();
+document.querySelector(".bar [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 for (const text of document.querySelectorAll(".local")) text.hidden = false;
 const here = new URL(location.href);
 if (here.searchParams.has("entry")) {
