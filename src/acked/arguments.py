@@ -84,7 +84,7 @@ class Arguments:
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise NotSendable(
-                    f"cannot send {self.task}: {error}. It takes {self._shown}."
+                    f"cannot send {self.task}: {error}. It takes {self.shown}."
                 ) from None
 
     def dump(
@@ -195,7 +195,7 @@ class Arguments:
             try:
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{self._shown}: {error}") from None
+                raise TypeError(f"{self.shown}: {error}") from None
         if not self.rich:
             return args, kwargs
         return (
@@ -225,7 +225,7 @@ class Arguments:
             return value
 
     @property
-    def _shown(self) -> str:
+    def shown(self) -> str:
         """The task with its parameters as they are written: ``shop.scan(url: str)``."""
         parameters = [
             each.replace(annotation=_Bare(each.annotation))

@@ -10,6 +10,7 @@ import click
 
 from acked.cli import exits
 from acked.cli.celery_hints import RootGroup
+from acked.cli.dashboard import dashboard
 from acked.cli.doctor import doctor
 from acked.cli.migrate import migrate
 from acked.cli.operate import discard, retry, revoke
@@ -35,8 +36,8 @@ def root(context: click.Context) -> None:
     """Run and watch tasks that finish what they started.
 
     The app is given as MODULE:APP, by -A before or after the command, as an argument of worker,
-    status, list and doctor, or by ACKED_APP. Who operates without the code gives --broker URL, or
-    ACKED_BROKER_URL.
+    dashboard, status, list and doctor, or by ACKED_APP. Who operates without the code gives
+    --broker URL, or ACKED_BROKER_URL.
 
     \b
     Examples:
@@ -59,7 +60,7 @@ def version() -> None:
 
 
 for command in (
-    worker, status, list_, show, retry, revoke, discard, purge, pause, resume, ping, doctor,
-    migrate, version,
+    worker, dashboard, status, list_, show, retry, revoke, discard, purge, pause, resume, ping,
+    doctor, migrate, version,
 ):  # fmt: skip
     root.add_command(command)
