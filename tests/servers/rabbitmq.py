@@ -24,6 +24,10 @@ COOKIE = "acked-tests"
 HEADER = b"AMQP\x00\x00\x09\x01"
 
 
+KEPT = 2
+"""Virtual hosts, the newest, that are not deleted."""
+
+
 class RabbitServer(Server):
     """RabbitMQ on a free port of 127.0.0.1.
 
@@ -128,9 +132,13 @@ class RabbitServer(Server):
 
     def fresh(self) -> str:
         """A URL of a new virtual host."""
-        name = f"test-{next(self._numbers)}"
+        number = next(self._numbers)
+        name = f"test-{number}"
+        # Hundreds of virtual hosts with their queues would make everything slow, and a start take
+        # minutes. A test uses two at most.
+        forget = f'catch rabbit_vhost:delete(<<"test-{number - KEPT}">>, <<"acked">>), '
         answer = self.evaluate(
-            f'rabbit_vhost:add(<<"{name}">>, <<"acked">>), '
+            f'{forget if number > KEPT else ""}rabbit_vhost:add(<<"{name}">>, <<"acked">>), '
             f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, '
             '<<".*">>, <<".*">>, <<".*">>, <<"acked">>)'
         )
