@@ -16,9 +16,9 @@ import pytest
 from acked.delivery import State
 from acked.errors import BrokerError
 from tests.harness.checker import Verdict
-from tests.harness.places import sever
+from tests.harness.places import SERVERS, sever
 from tests.harness.workers import Worker, until
-from tests.worker.conftest import Shop, address, on_every_server
+from tests.worker.conftest import Shop, address, on, on_every_server
 from tests.worker.forms import LEASE, LONG, report, sizes
 
 pytestmark = pytest.mark.chaos
@@ -145,12 +145,12 @@ def test_a_half_broken_network_loses_and_doubles_nothing(shop: Shop) -> None:
     workers = [shop.work(processes=1, environment=detour.environment) for _ in range(2)]
     spells = [*SPOILED.values()]
     producers = [
-        shop.produce(name, sizes(350, 4_000), pause=0.02, environment=detour.environment)
+        shop.produce(name, sizes(250, 4_000), pause=0.02, environment=detour.environment)
         for name in "ab"
     ]
     for weather in spells:
         detour.set(**weather)
-        time.sleep(sizes(2, 20))
+        time.sleep(20 if LONG else 1.5)
         detour.heal()
         time.sleep(0.3)
     for each in producers:
@@ -216,7 +216,7 @@ def sent(shop: Shop, name: str) -> str | None:
         return None
 
 
-@on_every_server
+@on(*SERVERS, short=("redis", "postgres"))
 @pytest.mark.timeout(300 if LONG else 120)
 def test_etas_survive_the_broker_and_fire_once(shop: Shop) -> None:
     """T28: the broker killed again and again while tasks wait for their time."""

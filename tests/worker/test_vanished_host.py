@@ -35,7 +35,7 @@ def freeze(worker: Worker) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", ["coroutines", *(["processes"] if LONG else [])])
-@on("sqlite", *HOSTS, short=("sqlite", "redis", "postgres"))
+@on("sqlite", *HOSTS, short=("redis", "postgres"))
 def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     shop: Shop, kind: str
 ) -> None:
