@@ -291,8 +291,8 @@ def test_a_url_that_names_no_broker_is_refused_with_the_remedy(url: str, remedy:
     assert remedy in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["redis://:hunter2@localhost/0", "mongodb://me:hunter2@localhost"])
-def test_a_url_of_another_server_is_refused_without_showing_its_password(url: str) -> None:
+def test_a_url_of_another_server_is_refused_without_showing_its_password() -> None:
+    url = "mongodb://me:hunter2@localhost"
     with pytest.raises(ConfigurationError) as caught:
         open_broker(url)
 
