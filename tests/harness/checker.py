@@ -165,8 +165,9 @@ def _check_task(
 
 
 def _killed_at_once(started: float, kills: Sequence[float]) -> bool:
-    """Whether a process was killed just after an attempt had *started* in it."""
-    return any(0 <= killed - started <= BEGINNING for killed in kills)
+    """Whether a process was killed just after an attempt had *started* in it. A kill is written
+    down just before it is done."""
+    return any(abs(killed - started) <= BEGINNING for killed in kills)
 
 
 def ended_before(run: dict[str, Any], died: float | None) -> bool:
