@@ -274,3 +274,34 @@ def as_delivery(record: Record, *, seized_from: Record | None = None) -> Deliver
         seized_token=seized_from.token if seized_from else 0,
         claimed=record.claimed or 0.0,
     )
+
+
+# -- what brokers store as JSON --------------------------------------------------------------------
+
+_failure_decoder = msgspec.json.Decoder(Failure)
+_progress_decoder = msgspec.json.Decoder(Progress)
+
+
+def read_failure(text: bytes | None) -> Failure | None:
+    """The failure in *text*, JSON; whatever stands there must not hide the rest of a record."""
+    if text is None:
+        return None
+    try:
+        return _failure_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Failure("(cannot be read)", text.decode(errors="replace"))
+
+
+def read_progress(text: bytes | None) -> Progress | None:
+    """The progress in *text*, as `read_failure`."""
+    if text is None:
+        return None
+    try:
+        return _progress_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Progress(message="(its progress cannot be read)")
+
+
+def seen_of(record: Record | None) -> tuple[State, Progress | None] | None:
+    """What of a record `Records.wait_for_change` looks at."""
+    return None if record is None else (record.state, record.progress)

@@ -46,7 +46,7 @@ from acked.broker import (
 from acked.clock import Clock, SystemClock
 from acked.delivery import Delivery, Settlement, State
 from acked.message import Message, encode
-from acked.record import REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.record import REVOKE_TERMINATE, Attempt, Progress, Record, seen_of
 from acked.tally import KEPT_MINUTES, Count
 
 
@@ -310,7 +310,7 @@ class MemoryBroker:
         deadline = time.monotonic() + timeout
 
         def seconds_to_wait() -> float:
-            changed = _seen(self._records.get(task_id)) != _seen(since)
+            changed = seen_of(self._records.get(task_id)) != seen_of(since)
             return 0.0 if changed else deadline - time.monotonic()
 
         while self._sleep(seconds_to_wait):
@@ -529,10 +529,6 @@ def _worker(consumer: str) -> str:
 
 def _place(record: Record) -> tuple[int, float, int, str]:
     return -record.priority, record.due, record.tag, record.id
-
-
-def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
-    return None if record is None else (record.state, record.progress)
 
 
 def _ended_before(record: Record, succeeded: float | None, failed: float | None) -> bool:

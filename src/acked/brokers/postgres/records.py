@@ -14,8 +14,17 @@ from acked.brokers.postgres.connection import Call, Statement
 from acked.brokers.postgres.search import RECORD, RECORD_COLUMNS, selection
 from acked.brokers.postgres.store import Store
 from acked.brokers.postgres.values import float8, int2, int8, int8s, text, texts
-from acked.delivery import Event, Failure, State
-from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.delivery import Event, State
+from acked.record import (
+    REVOKE_SOFT,
+    REVOKE_TERMINATE,
+    Attempt,
+    Progress,
+    Record,
+    read_failure,
+    read_progress,
+    seen_of,
+)
 from acked.tally import KEPT_MINUTES, Count
 
 DELETED_AT_ONCE = 1000
@@ -146,8 +155,6 @@ COUNTED = Statement(
     "qtttq",
 )
 
-_failure_decoder = msgspec.json.Decoder(Failure)
-_progress_decoder = msgspec.json.Decoder(Progress)
 _beat_decoder = msgspec.json.Decoder(Beat)
 
 
@@ -207,7 +214,7 @@ class TaskRecords(Store):
         while True:
             record = self.get(task_id)
             left = deadline - time.monotonic()
-            if _seen(record) != _seen(since) or left <= 0:
+            if seen_of(record) != seen_of(since) or left <= 0:
                 return record
             time.sleep(min(pause, left))
             pause = min(pause * 1.25, longest)
@@ -321,8 +328,8 @@ def as_record(row: tuple[Any, ...]) -> Record:
         id=task_id, body=body, task=name, queue=queue, priority=priority, sent=sent,
         state=State(state), due=due, attempt=attempt, retries=retries, losses=losses,
         suspected=suspected, runs=runs, token=token, consumer=consumer, claimed=claimed,
-        finished=finished, result=result, failure=_failure(failure), reason=reason, revoke=revoke,
-        progress=_progress(progress), tag=tag,
+        finished=finished, result=result, failure=read_failure(failure), reason=reason,
+        revoke=revoke, progress=read_progress(progress), tag=tag,
     )  # fmt: skip
 
 
@@ -330,29 +337,6 @@ def _attempt(row: tuple[Any, ...]) -> Attempt:
     number, event, started, ended, consumer, reason, failure, next_at, counted, loss, log = row
     return Attempt(
         number=number, event=Event(event), started=started, ended=ended, consumer=consumer,
-        reason=reason, failure=_failure(failure), next_at=next_at, counted=counted, loss=loss,
+        reason=reason, failure=read_failure(failure), next_at=next_at, counted=counted, loss=loss,
         log=log,
     )  # fmt: skip
-
-
-def _progress(raw: bytes | None) -> Progress | None:
-    """What a task said of itself; one that cannot be read must not hide the rest of its record."""
-    if raw is None:
-        return None
-    try:
-        return _progress_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Progress(message="(its progress cannot be read)")
-
-
-def _failure(raw: bytes | None) -> Failure | None:
-    if raw is None:
-        return None
-    try:
-        return _failure_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Failure("(cannot be read)", raw.decode(errors="replace"))
-
-
-def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
-    return None if record is None else (record.state, record.progress)

@@ -15,7 +15,7 @@ from acked.brokers.redis import scripts
 from acked.brokers.redis.rows import history, records, storable, storable_ids
 from acked.brokers.redis.store import Store
 from acked.delivery import State
-from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record, seen_of
 from acked.tally import KEPT_MINUTES, Count
 
 AT_ONCE = 1000
@@ -94,7 +94,7 @@ class TaskRecords(Store):
             record = self.get(task_id)
             waited = time.monotonic() - began
             left = timeout - waited
-            if _seen(record) != _seen(since) or left <= 0:
+            if seen_of(record) != seen_of(since) or left <= 0:
                 return record
             time.sleep(min(max(FIRST_PAUSE, waited * SHARE), LONGEST_PAUSE, left))
 
@@ -237,7 +237,3 @@ def _parts(ids: list[str]) -> Iterator[list[str]]:
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     values = iter(flat)
     return zip(values, values, strict=True)
-
-
-def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
-    return None if record is None else (record.state, record.progress)

@@ -8,15 +8,13 @@ from typing import Any
 
 import msgspec
 
-from acked.delivery import Delivery, Event, Failure, Settlement, State
+from acked.delivery import Delivery, Event, Settlement, State
 from acked.message import Message, decode, encode
-from acked.record import Attempt, Progress, Record
+from acked.record import Attempt, Record, read_failure, read_progress
 
 pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder().decode
 
-_failure_decoder = msgspec.json.Decoder(Failure)
-_progress_decoder = msgspec.json.Decoder(Progress)
 
 SEIZED_ROW = 13
 ENTRY_FIELDS = 11
@@ -149,8 +147,8 @@ def _record(
         state=State(state), due=float(due), attempt=attempt, retries=retries, losses=losses,
         suspected=suspected, runs=runs, token=token, consumer=consumer,
         claimed=_time(since), finished=_time(finished), result=result,
-        failure=_failure(failure), reason=reason, revoke=revoke, progress=_progress(progress),
-        tag=tag,
+        failure=read_failure(failure), reason=reason, revoke=revoke,
+        progress=read_progress(progress), tag=tag,
     )  # fmt: skip
 
 
@@ -173,8 +171,9 @@ def _attempt(fields: list[Any]) -> Attempt:
     number, event, started, ended, consumer, reason, failure, next_at, counted, loss, log = fields
     return Attempt(
         number=number, event=Event(event), started=float(started), ended=float(ended),
-        consumer=consumer, reason=reason, failure=_failure(failure.encode() if failure else None),
-        next_at=_time(next_at), counted=counted, loss=loss, log=log,
+        consumer=consumer, reason=reason,
+        failure=read_failure(failure.encode() if failure else None), next_at=_time(next_at),
+        counted=counted, loss=loss, log=log,
     )  # fmt: skip
 
 
@@ -197,22 +196,3 @@ def _short(result: bytes) -> str | None:
 
 def _time(value: float | bool | None) -> float | None:
     return None if value is None or value is False else float(value)
-
-
-def _failure(text: bytes | None) -> Failure | None:
-    if text is None:
-        return None
-    try:
-        return _failure_decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Failure("(cannot be read)", text.decode(errors="replace"))
-
-
-def _progress(text: bytes | None) -> Progress | None:
-    """What a task said of itself; one that cannot be read must not hide the rest of its record."""
-    if text is None:
-        return None
-    try:
-        return _progress_decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Progress(message="(its progress cannot be read)")

@@ -15,8 +15,17 @@ from acked.brokers.sqlite.search import selection, storable
 from acked.brokers.sqlite.store import Store, this_boot
 from acked.brokers.sqlite.turn import readable
 from acked.brokers.sqlite.wake import EVERY_QUEUE, bit_of
-from acked.delivery import Event, Failure, State
-from acked.record import REVOKE_SOFT, REVOKE_TERMINATE, Attempt, Progress, Record
+from acked.delivery import Event, State
+from acked.record import (
+    REVOKE_SOFT,
+    REVOKE_TERMINATE,
+    Attempt,
+    Progress,
+    Record,
+    read_failure,
+    read_progress,
+    seen_of,
+)
 from acked.tally import KEPT_MINUTES, Count
 
 DELETED_AT_ONCE = 1000
@@ -109,8 +118,6 @@ ON CONFLICT DO UPDATE SET number = number + excluded.number
 
 DELETE = "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE {which} LIMIT ?)"
 
-_failure_decoder = msgspec.json.Decoder(Failure)
-_progress_decoder = msgspec.json.Decoder(Progress)
 _beat_decoder = msgspec.json.Decoder(Beat)
 
 
@@ -183,7 +190,7 @@ class TaskRecords(Store):
             if latest != version:
                 version = latest
                 record = self.get(task_id)
-                if _seen(record) != _seen(since):
+                if seen_of(record) != seen_of(since):
                     return record
             left = deadline - time.monotonic()
             if left <= 0:
@@ -330,41 +337,18 @@ def as_record(row: tuple[Any, ...]) -> Record:
         priority=priority, sent=sent, state=State(state), due=due, attempt=attempt,
         retries=retries, losses=losses, suspected=suspected, runs=runs, token=token,
         consumer=readable(consumer), claimed=claimed, finished=finished, result=result,
-        failure=_failure(failure), reason=readable(reason), revoke=revoke,
-        progress=_progress(progress), tag=tag,
+        failure=read_failure(failure), reason=readable(reason), revoke=revoke,
+        progress=read_progress(progress), tag=tag,
     )  # fmt: skip
-
-
-def _progress(text: bytes | None) -> Progress | None:
-    """What a task said of itself; one that cannot be read must not hide the rest of its record."""
-    if text is None:
-        return None
-    try:
-        return _progress_decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Progress(message="(its progress cannot be read)")
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:
     number, event, started, ended, consumer, reason, failure, next_at, counted, loss, log = row
     return Attempt(
         number=number, event=Event(event), started=started, ended=ended,
-        consumer=readable(consumer), reason=readable(reason), failure=_failure(failure),
+        consumer=readable(consumer), reason=readable(reason), failure=read_failure(failure),
         next_at=next_at, counted=bool(counted), loss=bool(loss), log=readable(log),
     )  # fmt: skip
-
-
-def _failure(text: bytes | None) -> Failure | None:
-    if text is None:
-        return None
-    try:
-        return _failure_decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Failure("(cannot be read)", readable(text))
-
-
-def _seen(record: Record | None) -> tuple[State, Progress | None] | None:
-    return None if record is None else (record.state, record.progress)
 
 
 def as_list(names: Sequence[str]) -> str:
