@@ -21,16 +21,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import msgspec
 
 from acked import record as change
+from acked.bells import Bells
 from acked.broker import (
     DEFAULT_LEASE,
     Admission,
@@ -84,11 +84,7 @@ class MemoryBroker:
         self._beats: dict[str, Beat] = {}
         self._tokens = itertools.count(1)
         self._tags = itertools.count(1)
-        # One bell per waiting thread. `SimpleQueue.put` is the only wake-up in the standard
-        # library that a signal handler may call at any moment.
-        self._bells: set[SimpleQueue[None]] = set()
-        self._interrupts = 0
-        self._thread = threading.local()
+        self._bells = Bells()
 
     @property
     def clock(self) -> Clock:
@@ -114,7 +110,7 @@ class MemoryBroker:
                 if message.id not in self._records:
                     tag = next(self._tags)
                     self._store(change.send(message, body=body, now=now, tag=tag))
-        self._ring()
+        self._bells.ring()
 
     def claim(
         self,
@@ -133,7 +129,7 @@ class MemoryBroker:
                     deliveries.append(self._hand_out(waiting, consumer, now))
             if deliveries:
                 self._expect_beats(consumer)
-                self._ring()
+                self._bells.ring()
         return Claim(deliveries, refused)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -151,7 +147,7 @@ class MemoryBroker:
                 if entry is not None:
                     self._attempts[held.id].append(entry)
         if settlements:
-            self._ring()
+            self._bells.ring()
         return refused
 
     def renew(self, beat: Beat) -> list[Order]:
@@ -182,31 +178,25 @@ class MemoryBroker:
                 self.leave(worker)
             orphans = [held for held in self._held() if _worker(held.consumer) not in self._leases]
             seized = self._seize(orphans, by)
-        self._ring()
+        self._bells.ring()
         return seized
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-
-        def seconds_to_wait() -> float:
-            if getattr(self._thread, "interrupts", 0) != self._interrupts:
-                self._thread.interrupts = self._interrupts
-                return 0.0
-            now = self._clock.now()
-            left = deadline - time.monotonic()
-            for line in self._open_lines(queues):
-                if self._first(line) is not None:
-                    return 0.0
-                if line.later:
-                    left = min(left, line.later[0][0] - now)
+        def patience() -> float:
+            left = math.inf
+            with self._lock:
+                now = self._clock.now()
+                for line in self._open_lines(queues):
+                    if self._first(line) is not None:
+                        return 0.0
+                    if line.later:
+                        left = min(left, line.later[0][0] - now)
             return left
 
-        while self._sleep(seconds_to_wait):
-            pass
+        self._bells.wait(patience, timeout)
 
     def interrupt(self) -> None:
-        self._interrupts += 1
-        self._ring()
+        self._bells.interrupt()
 
     # Keeping the records of another broker
 
@@ -307,14 +297,11 @@ class MemoryBroker:
             ]  # fmt: skip
 
     def wait_for_change(self, task_id: str, since: Record | None, timeout: float) -> Record | None:
-        deadline = time.monotonic() + timeout
-
-        def seconds_to_wait() -> float:
+        def patience() -> float:
             changed = seen_of(self._records.get(task_id)) != seen_of(since)
-            return 0.0 if changed else deadline - time.monotonic()
+            return 0.0 if changed else math.inf
 
-        while self._sleep(seconds_to_wait):
-            pass
+        self._bells.wait(patience, timeout, interruptible=False)
         return self._records.get(task_id)
 
     def report(self, task_id: str, token: int, progress: Progress) -> bool:
@@ -323,7 +310,7 @@ class MemoryBroker:
             if held is None:
                 return False
             self._records[task_id] = msgspec.structs.replace(held, progress=progress)
-        self._ring()
+        self._bells.ring()
         return True
 
     def save(self, task_id: str, token: int, checkpoint: bytes) -> bool:
@@ -342,7 +329,7 @@ class MemoryBroker:
             unfinished = [each for each in self._known(task_ids) if not each.is_final]
             for each in unfinished:
                 self._store(change.revoke(each, terminate=terminate, now=now))
-        self._ring()
+        self._bells.ring()
         return len(unfinished)
 
     def requeue(self, task_ids: Sequence[str]) -> int:
@@ -355,7 +342,7 @@ class MemoryBroker:
             ]
             for each in ended:
                 self._store(change.requeue(each, now=now))
-        self._ring()
+        self._bells.ring()
         return len(ended)
 
     def discard(self, task_ids: Sequence[str]) -> int:
@@ -408,9 +395,9 @@ class MemoryBroker:
     def resume(self, queue: str) -> None:
         with self._lock:
             self._lines[queue].paused = False
-        self._ring()
+        self._bells.ring()
 
-    # Below, the caller holds the lock, save for `_sleep` and `_ring`.
+    # Below, the caller holds the lock.
 
     def _store(self, record: Record) -> None:
         self._records[record.id] = record
@@ -435,7 +422,7 @@ class MemoryBroker:
             del self._records[task_id]
             self._attempts.pop(task_id, None)
             self._saved.pop(task_id, None)
-        self._ring()
+        self._bells.ring()
         return len(ids)
 
     def _open_lines(self, queues: Sequence[str]) -> Iterable[_Line]:
@@ -497,30 +484,6 @@ class MemoryBroker:
     def _expect_beats(self, consumer: str) -> None:
         """A worker that takes tasks before its first beat has a lease all the same."""
         self._leases.setdefault(_worker(consumer), self._clock.steady() + DEFAULT_LEASE)
-
-    def _sleep(self, seconds_to_wait: Callable[[], float]) -> bool:
-        """Wait for the next ring, at most as long as *seconds_to_wait* says; False when it said
-        0 or the time ran out without a ring."""
-        bell: SimpleQueue[None] = SimpleQueue()
-        # Hung up before the question is asked, so that no change falls in between.
-        self._bells.add(bell)
-        try:
-            with self._lock:
-                seconds = seconds_to_wait()
-            if seconds <= 0:
-                return False
-            try:
-                bell.get(timeout=min(seconds, threading.TIMEOUT_MAX))
-            except Empty:
-                return False
-            else:
-                return True
-        finally:
-            self._bells.discard(bell)
-
-    def _ring(self) -> None:
-        for bell in tuple(self._bells):
-            bell.put(None)
 
 
 def _worker(consumer: str) -> str:

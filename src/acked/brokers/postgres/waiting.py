@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from acked.bells import Interrupts
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call, Database, Session, Statement
 from acked.brokers.postgres.looking import Looks
@@ -62,7 +63,7 @@ class Waiting:
         self._space = database.address.lock_space
         self._listens: dict[str, Statement] = {}
         self._local = threading.local()
-        self._interrupts = 0
+        self._interrupts = Interrupts()
         # Replaced, never changed: a signal handler may read it at any moment.
         self._bells: frozenset[_Bell] = frozenset()
         self._pid = os.getpid()
@@ -70,7 +71,7 @@ class Waiting:
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         bell = self._bell()
-        if self._interrupted():
+        if self._interrupts.reached():
             return
         shown, limit = self._listening.address.shown, self._listening.timeout
         until = time.monotonic() + timeout
@@ -95,7 +96,7 @@ class Waiting:
             self._listening.give_back(session)
 
     def interrupt(self) -> None:
-        self._interrupts += 1
+        self._interrupts.add()
         if self._pid == os.getpid():
             for bell in self._bells:
                 os.eventfd_write(bell.descriptor, 1)
@@ -122,9 +123,9 @@ class Waiting:
                 self._server_clock.sync(now)
             left = until - time.monotonic()
             seconds = left if due is None else min(left, due - now)
-            if seconds <= 0 or self._interrupted():
+            if seconds <= 0 or self._interrupts.reached():
                 return
-            if session.sleep(bell, min(seconds, NET)) or self._interrupted():
+            if session.sleep(bell, min(seconds, NET)) or self._interrupts.reached():
                 return
             if seconds <= NET:
                 return
@@ -134,12 +135,6 @@ class Waiting:
             self._listens.setdefault(channel, Statement(f'LISTEN "{channel}"'))
             for channel in (f"acked_{self._space}_{key}" for key in keys)
         ]
-
-    def _interrupted(self) -> bool:
-        if getattr(self._local, "interrupts", 0) == self._interrupts:
-            return False
-        self._local.interrupts = self._interrupts
-        return True
 
     def _bell(self) -> int:
         """What can be read once the calling thread is to wake up."""

@@ -46,12 +46,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from acked.bells import Bells
 from acked.broker import Capabilities, Condition, Ledger
 from acked.brokers.rabbitmq.address import parse
 from acked.brokers.rabbitmq.records import TaskRecords
 from acked.brokers.rabbitmq.session import Sessions
 from acked.brokers.rabbitmq.topology import DEAD
-from acked.brokers.rabbitmq.waiting import Bells
 from acked.clock import Clock
 from acked.runtime import runtime_directory
 

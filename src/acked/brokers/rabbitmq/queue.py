@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as TooLate
 from functools import partial
 
+from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
 from acked.brokers.rabbitmq.consuming import Ticket
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.recovering import Lost
 from acked.brokers.rabbitmq.session import Session, Sessions
 from acked.brokers.rabbitmq.topology import queue_of
-from acked.brokers.rabbitmq.waiting import Bells
 from acked.delivery import COMES_BACK, Delivery, Settlement
 from acked.errors import BrokerError
 from acked.message import Message, encode
@@ -119,7 +120,9 @@ class TaskQueue:
             again = consumer.opens_again(queues)
             if again is not None:
                 timeout = min(timeout, again - time.monotonic())
-            self._bells.wait(lambda: consumer.holds(queues) or consumer.is_lost, timeout)
+            self._bells.wait(
+                lambda: 0.0 if consumer.holds(queues) or consumer.is_lost else math.inf, timeout
+            )
         finally:
             consumer.come(queues, waiting=-1)
 

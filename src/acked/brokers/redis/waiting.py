@@ -27,6 +27,7 @@ from typing import Protocol
 
 import hiredis
 
+from acked.bells import Interrupts
 from acked.brokers.redis.client import Client
 from acked.clock import Clock
 
@@ -90,7 +91,7 @@ class Waiting:
         self._clock = clock
         self._look = look
         self._bells: set[Bell] = set()
-        self._interrupts = 0
+        self._interrupts = Interrupts()
         self._local = threading.local()
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
@@ -100,13 +101,13 @@ class Waiting:
         # Hung up before the question is asked, so that no interrupt falls in between.
         self._bells.add(bell)
         try:
-            while not self._interrupted():
+            while not self._interrupts.reached():
                 due = self._look(queues)
                 left = end - time.monotonic()
                 if due is not None:
                     left = min(left, due - self._clock.now())
                 if left <= 0 or self._sleep(bell, queues, min(left, NET)) or left <= NET:
-                    self._interrupted()
+                    self._interrupts.reached()
                     return
         finally:
             self._bells.discard(bell)
@@ -114,15 +115,9 @@ class Waiting:
 
     def interrupt(self) -> None:
         """As `Broker.interrupt`."""
-        self._interrupts += 1
+        self._interrupts.add()
         for bell in tuple(self._bells):
             bell.ring()
-
-    def _interrupted(self) -> bool:
-        if getattr(self._local, "interrupts", 0) == self._interrupts:
-            return False
-        self._local.interrupts = self._interrupts
-        return True
 
     def _bell(self) -> Bell:
         local = self._local

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from acked.bells import Interrupts
 from acked.brokers.sqlite.connection import Database, fetch
 from acked.brokers.sqlite.placement import check_directory
 from acked.brokers.sqlite.wake import EVERYONE, Waiter, Wakeups, mask_of
@@ -47,7 +48,7 @@ class Waiting:
         self._clock = clock
         self._wakeups: Wakeups | None = None
         self._local = threading.local()
-        self._interrupts = 0
+        self._interrupts = Interrupts()
         self._complained = False
         # Replaced, never changed: a signal handler may read it at any moment.
         self._slots: frozenset[int] = frozenset()
@@ -73,7 +74,7 @@ class Waiting:
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         waiter = self._waiter()
-        if self._interrupted():
+        if self._interrupts.reached():
             return
         # From here on nothing escapes it: who stores a task sees that it sleeps, or it sees the
         # task.
@@ -85,7 +86,7 @@ class Waiting:
         try:
             due = self.next_work(queues)
             seconds = timeout if due is None else min(timeout, due - self._clock.now())
-            if seconds <= 0 or self._interrupted():
+            if seconds <= 0 or self._interrupts.reached():
                 return
             if waiter is None:
                 self._poll(seconds, before)
@@ -97,7 +98,7 @@ class Waiting:
                 waiter.unpark()
 
     def interrupt(self) -> None:
-        self._interrupts += 1
+        self._interrupts.add()
         wakeups = self._wakeups
         if wakeups is not None:
             for slot in self._slots:
@@ -120,12 +121,6 @@ class Waiting:
         self._local = threading.local()
         self._slots = frozenset()
         self._wakeups = None
-
-    def _interrupted(self) -> bool:
-        if getattr(self._local, "interrupts", 0) == self._interrupts:
-            return False
-        self._local.interrupts = self._interrupts
-        return True
 
     def _shared(self) -> Wakeups | None:
         wakeups = self._wakeups
@@ -164,7 +159,7 @@ class Waiting:
     def _poll(self, seconds: float, before: object) -> None:
         """Sleep until the database is no longer the version *before*, or for *seconds*."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._interrupted():
+        while (left := end - time.monotonic()) > 0 and not self._interrupts.reached():
             time.sleep(min(POLL, left))
             if self._database.version() != before:
                 return
