@@ -17,6 +17,7 @@ from acked.app import Acked
 from acked.cli.exits import Exit, Stop
 from acked.cli.output import say
 from acked.cli.source import Source, source_options, target_argument
+from acked.hosts import is_loopback
 
 if TYPE_CHECKING:
     from acked.dashboard import Users
@@ -121,8 +122,6 @@ def _users(path: Path | None) -> Users | None:
 
 
 def _check_reach(host: str, users: Users | None, *, encrypted: bool) -> None:
-    from acked.dashboard.access import is_loopback  # noqa: PLC0415 - as above
-
     if is_loopback(host):
         return
     if users is None:
@@ -136,8 +135,6 @@ def _check_reach(host: str, users: Users | None, *, encrypted: bool) -> None:
 
 
 def _check_metrics_reach(host: str, port: int | None, token: str | None) -> None:
-    from acked.dashboard.access import is_loopback  # noqa: PLC0415 - as above
-
     if port is not None and token is None and not is_loopback(host):
         raise Stop(
             f"metrics on {host} could be read by everybody who can reach it: set {TOKEN_VARIABLE}, "

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -26,6 +25,7 @@ from starlette.responses import Response
 from acked.dashboard.permissions import Action
 from acked.dashboard.sessions import Sessions
 from acked.dashboard.users import Users
+from acked.hosts import is_loopback
 
 logger = logging.getLogger("acked.dashboard")
 
@@ -143,18 +143,6 @@ def is_local(request: Request) -> bool:
     host = request.headers.get("host", "")
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     return is_loopback(name) and is_loopback(address_of(request))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host*, a name or an address, is this host to itself."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def address_of(request: Request) -> str:

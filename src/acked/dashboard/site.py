@@ -33,13 +33,13 @@ from acked.dashboard.access import (
     new_seed,
     set_cookie,
 )  # fmt: skip
-from acked.dashboard.assets import asset
 from acked.dashboard.desk import Desk, Form, Visit
 from acked.dashboard.entering import Entrance
 from acked.dashboard.permissions import Action, Rights
 from acked.dashboard.sessions import IDLE, LIFETIME, Sessions
 from acked.dashboard.users import Users
 from acked.errors import AckedError, ConfigurationError
+from acked.pages.assets import asset
 from acked.pages.protection import SafeHeaders, content_policy, is_same_origin
 from acked.redaction import redact_text
 
@@ -119,7 +119,9 @@ class Dashboard:
         self._read_only = read_only
         self._desk = Desk(app, has_login=login is not None)
         self._entrance = Entrance(self._desk, login) if login is not None else None
-        routes = [Route(f"/{name}", asset(name), methods=["GET"]) for name in ASSETS]
+        routes = [
+            Route(f"/{name}", asset("acked.dashboard", name), methods=["GET"]) for name in ASSETS
+        ]
         routes += [self._route(path, handler, "GET") for path, handler in LOOKING.items()]
         routes += [self._route(path, handler, "POST") for path, handler in DOING.items()]
         if self._entrance is not None:

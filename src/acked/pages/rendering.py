@@ -1,13 +1,8 @@
-"""The page without JavaScript, and the files it is made of."""
+"""The page without JavaScript."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
-from collections.abc import Awaitable, Callable
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from acked.pages.state import TaskState
@@ -16,25 +11,6 @@ from acked.pages.words import Words
 
 REFRESH = 3
 """Seconds after which a browser without JavaScript looks again."""
-
-_FILES = importlib.resources.files("acked.pages")
-_TYPES = {".js": "text/javascript", ".css": "text/css"}
-
-
-def asset(name: str) -> Callable[[Request], Awaitable[Response]]:
-    """What answers with a file of `static`. Asked for again each time, and sent when it changed, so
-    that a page never runs the script of another version."""
-    content = (_FILES / "static" / name).read_bytes()
-    tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-    kind = _TYPES[name[name.rindex(".") :]]
-
-    async def answer(request: Request) -> Response:
-        headers = {"etag": tag, "cache-control": "no-cache"}
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=kind)
-
-    return answer
 
 
 def counted_down(countdown: Countdown, now: float) -> str:

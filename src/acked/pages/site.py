@@ -20,10 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acked.app import Acked
 from acked.errors import AckedError, ConfigurationError
+from acked.pages.assets import asset
 from acked.pages.grants import DAY, Action, Grant, Secrets
 from acked.pages.protection import SafeHeaders, content_policy, is_same_origin
 from acked.pages.reading import Reader, ResultWords
-from acked.pages.rendering import Page, asset
+from acked.pages.rendering import Page
 from acked.pages.state import TaskState, Told, event, state_of
 from acked.pages.stream import BEAT, EventStream, Limits
 from acked.pages.view import Known, Phase, TaskView, refused, unreachable, view_of
@@ -118,8 +119,8 @@ class TaskPages:
                 Route("/task/{token}/retry", self._retry, methods=["POST"]),
                 Route("/events", self._events, methods=["POST"]),
                 Route("/states", self._states, methods=["POST"]),
-                Route("/acked-task.js", asset("acked-task.js"), methods=["GET"]),
-                Route("/acked-task.css", asset("acked-task.css"), methods=["GET"]),
+                Route("/acked-task.js", asset("acked.pages", "acked-task.js"), methods=["GET"]),
+                Route("/acked-task.css", asset("acked.pages", "acked-task.css"), methods=["GET"]),
             ],
             middleware=[Middleware(SafeHeaders, policy=content_policy(frame_ancestors))],
         )

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from acked.errors import ConfigurationError
+from acked.hosts import is_loopback
 from acked.redaction import MASK
 
 DEFAULT_SCHEMA = "acked"
@@ -126,12 +127,7 @@ def _hosts(given: Mapping[str, object]) -> list[str]:
 
 
 def _is_local(host: str) -> bool:
-    return (
-        not host
-        or host.startswith(("/", "@"))
-        or host in ("localhost", "::1")
-        or re.fullmatch(r"127(\.\d+){3}", host) is not None
-    )
+    return not host or host.startswith(("/", "@")) or is_loopback(host)
 
 
 def _encryption(given: Mapping[str, object], remote: bool) -> dict[str, str]:

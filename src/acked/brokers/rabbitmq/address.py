@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from urllib.parse import unquote, urlsplit
 
@@ -10,6 +9,7 @@ import msgspec
 
 from acked.broker import Condition
 from acked.errors import ConfigurationError
+from acked.hosts import is_loopback
 
 PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 OPTIONS = frozenset({"cafile", "certfile", "keyfile", "verify"})
@@ -46,19 +46,9 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """Names the server and the virtual host in it."""
         return f"amqp://{self.host}:{self.port}/{self.vhost}"
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the way to it never leaves this host."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
     def conditions(self) -> list[Condition]:
         """What of the way to it its users should know."""
-        if self.is_loopback:
+        if is_loopback(self.host):
             return []
         found = []
         if self.tls is None:

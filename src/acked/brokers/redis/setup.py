@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 import hiredis
@@ -12,6 +11,7 @@ from acked.broker import Condition
 from acked.brokers.redis.address import Address
 from acked.brokers.redis.client import Client
 from acked.errors import BrokerError, ConfigurationError
+from acked.hosts import is_loopback
 
 LEAST = (6, 2)
 KEEPS_ALL = "noeviction"
@@ -97,7 +97,7 @@ def conditions(setup: Setup, address: Address) -> list[Condition]:
                 "system kills the server. With a limit, only new tasks are refused.",
             )
         )  # fmt: skip
-    if not address.tls and not all(_is_here(node.host) for node in address.nodes):
+    if not address.tls and not all(is_loopback(node.host) for node in address.nodes):
         found.append(
             Condition(
                 subject="encryption", level="warn",
@@ -188,12 +188,3 @@ def _settings(client: Client, *names: str) -> dict[str, str]:
         if len(reply) == 2:
             settings[name] = reply[1].decode(errors="replace")
     return settings
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

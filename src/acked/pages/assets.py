@@ -1,4 +1,4 @@
-"""The files beside the pages: style sheet, script, icon."""
+"""The files beside pages: scripts, style sheets, icons."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-_FILES = importlib.resources.files("acked.dashboard") / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def asset(name: str) -> Callable[[Request], Awaitable[Response]]:
-    """What answers with a file of `static`, asked for again each time and sent when it changed, so
-    that a page never runs the script of another version."""
-    content = (_FILES / name).read_bytes()
+def asset(package: str, name: str) -> Callable[[Request], Awaitable[Response]]:
+    """What answers with the file *name* in the folder ``static`` of *package*. Asked for again each
+    time, and sent when it changed, so that a page never runs the script of another version."""
+    content = (importlib.resources.files(package) / "static" / name).read_bytes()
     tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
     kind = _TYPES[name[name.rindex(".") :]]
 
