@@ -6,7 +6,6 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -28,7 +27,7 @@ from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
 from acked.errors import ConfigurationError, NotSendable
 from acked.message import Message
 from acked.options import GivenOptions
-from acked.project import default_broker_url, find_module, module_name
+from acked.project import default_broker_url, module_name
 from acked.publisher import Publisher
 from acked.registration import check_function, elsewhere, place_of, same_function
 from acked.result import AsyncResult as Result
@@ -410,50 +409,3 @@ class Acked:
 
     def __repr__(self) -> str:
         return f"<Acked: {self.name}>"
-
-
-# -- finding ---------------------------------------------------------------------------------------
-
-
-def load_app(target: str) -> Acked:
-    """The application that *target* names: ``shop:app``, ``shop.tasks:app``, or ``shop``.
-
-    The current directory is searched as well. A module alone stands for its ``app``, or its only
-    application; a package also for that of its module ``acked``.
-
-    Raises:
-        ConfigurationError: There is no such module or no application in it.
-    """
-    module_path, colon, path = target.partition(":")
-    if not module_path:
-        raise ConfigurationError(f"{target!r} names no application. Write module:app.")
-    module = find_module(module_path)
-    if colon:
-        found: Any = module
-        for name in path.split("."):
-            found = getattr(found, name, None)
-        if isinstance(found, Acked):
-            return found
-        raise ConfigurationError(f"{module_path} has no application {path!r}. {_hint(module)}")
-    apps = _apps_in(module)
-    if isinstance(getattr(module, "app", None), Acked):
-        return module.app  # type: ignore[no-any-return]  # checked in the line above
-    if len(apps) == 1:
-        return next(iter(apps.values()))
-    if not apps and hasattr(module, "__path__"):
-        try:
-            return load_app(f"{module_path}.acked")
-        except ConfigurationError:
-            pass
-    raise ConfigurationError(f"{module_path} does not say which application. {_hint(module)}")
-
-
-def _apps_in(module: ModuleType) -> dict[str, Acked]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, Acked)}
-
-
-def _hint(module: ModuleType) -> str:
-    name = module.__name__
-    if apps := _apps_in(module):
-        return "It has " + ", ".join(f"{name}:{each}" for each in sorted(apps)) + "."
-    return f'It makes none: write `app = Acked("{name.rpartition(".")[2]}")` in it.'

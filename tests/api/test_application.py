@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from acked import Acked, ConfigurationError, Task
-from acked.app import load_app
 from acked.brokers.memory import MemoryBroker
 from acked.config import Settings
+from acked.loading import load_app
 
 
 @pytest.fixture(autouse=True)

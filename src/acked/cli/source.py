@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from acked.app import Acked, load_app
+from acked.app import Acked
 from acked.broker import Broker, Records
 from acked.brokers import open_broker
 from acked.brokers.sqlite import SQLiteBroker
 from acked.cli.exits import Exit, Stop
 from acked.config import BROKER_URL_VARIABLE
+from acked.loading import load_app
 
 APP_VARIABLE = "ACKED_APP"
 

@@ -27,8 +27,9 @@ from pathlib import Path
 import msgspec
 
 from acked import signals
-from acked.app import Acked, load_app
+from acked.app import Acked
 from acked.errors import AckedError
+from acked.loading import load_app
 from acked.worker import logs, process, wire
 from acked.worker.aftermath import start_aftermath
 from acked.worker.options import WorkerOptions
