@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import msgspec
 from pika.exceptions import AMQPError
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
+from acked.brokers.rabbitmq.shelf import Shelf, Ticket
 from acked.brokers.rabbitmq.topology import DEAD, lines, place_of, queue_of
 from acked.errors import BrokerError
 
@@ -53,37 +53,6 @@ UNASKED = 8
 
 AT_MOST = 512
 """Messages of one line that are on the shelf or on their way to it."""
-
-
-class Ticket(msgspec.Struct, frozen=True, order=True):
-    """A message that has arrived. They sort as they are to be claimed.
-
-    Args:
-        before: The priority, negated.
-        ready: Since when it has been in its line.
-        tag: RabbitMQ's number for it on `link`.
-        message: What it says.
-        link: Which link brought it: tags of another mean nothing.
-    """
-
-    before: int
-    ready: float
-    tag: int
-    message: Outgoing
-    link: int
-
-
-class Shelf:
-    """What has arrived of one queue."""
-
-    def __init__(self, queue: str) -> None:
-        self.queue = queue
-        self.tickets: list[Ticket] = []
-        self.touched = time.monotonic()
-        self.waiters = 0
-        self.prefetch = 0
-        self.shut_until = 0.0
-        self.consumers: list[str] = []
 
 
 class Consumer:

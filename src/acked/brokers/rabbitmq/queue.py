@@ -12,10 +12,10 @@ from functools import partial
 
 from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
-from acked.brokers.rabbitmq.consuming import Ticket
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.recovering import Lost
 from acked.brokers.rabbitmq.session import Session, Sessions
+from acked.brokers.rabbitmq.shelf import Ticket
 from acked.brokers.rabbitmq.topology import queue_of
 from acked.delivery import COMES_BACK, Delivery, Settlement
 from acked.errors import BrokerError
