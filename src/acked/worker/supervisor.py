@@ -23,7 +23,7 @@ from acked.brokers import open_broker
 from acked.errors import BrokerError, ConfigurationError
 from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
 from acked.worker import logs, wire
-from acked.worker.forkserver import ForkServer
+from acked.worker.forkserver import ForkServer, ForkServers
 from acked.worker.guard import Guard
 from acked.worker.memory import resident_kib
 from acked.worker.options import WorkerOptions
@@ -60,12 +60,7 @@ class Supervisor:
         self._guard: Guard | None = None
         self._hello: wire.Hello | None = None
         self._places: list[Place] = []
-        self._server: ForkServer | None = None
-        self._old_servers: list[ForkServer] = []
-        self._closed_servers: list[ForkServer] = []
-        self._generation = 0
-        self._server_deaths: list[float] = []
-        self._server_at = 0.0
+        self._servers = ForkServers(target, options)
         self._signals: list[int] = []
         self._stop_at: float | None = None
         self._failure: str | None = None
@@ -85,7 +80,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: self._signals.append(number))
-        self._server = self._new_server()
+        self._servers.start()
         try:
             while not self._finished():
                 self._wait(wake_read)
@@ -110,7 +105,7 @@ class Supervisor:
         return gone and (self._stop_at is not None or all(p.finished for p in self._places))
 
     def _wait(self, wake: int) -> None:
-        servers = [s for s in (self._server, *self._old_servers) if s is not None]
+        servers = self._servers.open
         watched: list[wire.Channel | int] = [wake, *(s.channel for s in servers)]
         ready, _, _ = select.select(watched, [], [], TICK)
         if wake in ready:
@@ -129,7 +124,7 @@ class Supervisor:
                     self._failure = f"cannot load {self._target!r}: {text.rstrip()}"
                 else:
                     logger.error("cannot load %s any more: %s", self._target, text.rstrip())
-                    self._server_failed(server)
+                    self._servers.failed(server)
             case wire.Hello() as hello:
                 self._introduced(server, hello)
             case wire.Forked(index=index, pid=pid):
@@ -221,12 +216,7 @@ class Supervisor:
     def _end(self) -> None:
         if self._guard is not None:
             self._guard.stop()
-        for server in (self._server, *self._old_servers):
-            if server is not None:
-                server.close()
-                server.wait()
-        for server in self._closed_servers:
-            server.wait()
+        self._servers.end()
         if self._broker is None:
             return
         if self._presence is not None and self._recovery is not None:
@@ -260,7 +250,10 @@ class Supervisor:
             orders = None
         if orders is not None:
             self._guard.obey(orders)
-        self._keep_servers(now)
+        stopping = self._stop_at is not None
+        self._servers.keep(now, stopping=stopping)
+        if self._servers.replacing and not stopping:
+            self._replace_one()
 
     def _attend(self, place: Place, now: float) -> None:
         """Recover what its dead process held, then start another, when it is time."""
@@ -280,7 +273,7 @@ class Supervisor:
             return
         if place.asked or place.finished or place.unrecovered or self._stop_at is not None:
             return
-        server = self._server
+        server = self._servers.current
         if now < place.start_at or server is None or server.hello is None:
             return
         place.asked, place.death, place.leaving = True, None, False
@@ -346,47 +339,28 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Import the application anew and replace the processes one by one."""
-        if self._stop_at is not None or self._server is None or self._server.hello is None:
+        if self._stop_at is not None or not self._servers.can_start:
             return
         logger.warning("reloading %s", self._target)
-        self._old_servers.append(self._server)
-        self._server = self._new_server()
+        self._servers.start()
 
     # -- fork servers -----------------------------------------------------------------------------
 
-    def _new_server(self) -> ForkServer:
-        self._generation += 1
-        return ForkServer(self._target, self._options, self._generation)
-
-    def _keep_servers(self, now: float) -> None:
-        self._closed_servers = [s for s in self._closed_servers if not s.gone()]
-        if self._stop_at is not None:
-            return
-        if self._server is None:
-            if now >= self._server_at:
-                self._server = self._new_server()
-        elif self._old_servers and self._server.hello is not None:
-            self._retire(self._server)
-
-    def _retire(self, server: ForkServer) -> None:
-        """One process of the old code at a time is asked to leave; an old server goes last."""
+    def _replace_one(self) -> None:
+        """One process of the old code at a time is asked to leave; its fork server goes last."""
+        server = self._servers.current
+        assert server is not None
         old = [p for p in self._places if p.pid is not None and p.generation != server.generation]
         starting = any(p.pid is None and not p.finished for p in self._places)
         if old and not starting and not any(p.leaving for p in old):
             old[0].ask_to_leave()
         if not old and not any(p.asked for p in self._places):
-            for retired in self._old_servers:
-                self._close_server(retired)
-            self._old_servers.clear()
+            self._servers.retire()
             logger.warning("reloaded: every process runs the new code")
-
-    def _close_server(self, server: ForkServer) -> None:
-        server.close()
-        self._closed_servers.append(server)
 
     def _server_died(self, server: ForkServer) -> None:
         """Its processes died with it."""
-        if server is not self._server and server not in self._old_servers:
+        if server not in self._servers.open:
             return
         server.close()
         server.wait()
@@ -395,23 +369,10 @@ class Supervisor:
             self._failure = f"the process that loads {self._target!r} ended: {how}"
             return
         logger.error("the fork server died: %s", how)
-        self._server_failed(server)
+        self._servers.failed(server)
         for place in self._places:
             if place.generation == server.generation and (place.pid is not None or place.asked):
                 self._process_ended(place, "its fork server died", clean=False)
-
-    def _server_failed(self, server: ForkServer) -> None:
-        """Go on with the code before, where there is some; else try again, ever more slowly."""
-        self._close_server(server)
-        if server is not self._server:
-            self._old_servers.remove(server)
-        elif server.hello is None and self._old_servers:
-            self._server = self._old_servers.pop()
-        else:
-            self._server = None
-            now = time.monotonic()
-            self._server_deaths = [*self._server_deaths[-20:], now]
-            self._server_at = now + restart_delay(self._server_deaths, now)
 
 
 def _plain(name: str) -> str:
