@@ -29,7 +29,7 @@ def enter(ops: Ops, visit: Open) -> Any:
         page.get_by_label("Name").fill("ada")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Log in").click()
-        expect(page.locator("h1")).to_be_visible()
+        expect(page.get_by_role("navigation", name="Pages", exact=True)).to_be_visible()
         return page
 
     return entered
@@ -164,6 +164,7 @@ def test_keys_search_move_open_and_explain(ops: Ops, enter: Any) -> None:
 def test_a_queue_is_paused_without_javascript(ops: Ops, enter: Any) -> None:
     ops.shop.send("shop.scan", "x", queue="plain")
     page = enter("/queues", java_script_enabled=False)
+    until(lambda: page.reload() and page.get_by_text("Pause plain").count(), what="the queue")
     page.get_by_role("link", name="Pause plain").click()
     page.get_by_role("button", name="Pause the queue plain").click()
     expect(page.locator("#queues tr", has_text="plain")).to_contain_text("paused")
