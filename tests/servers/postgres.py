@@ -60,7 +60,8 @@ class PostgresServer(Server):
             return []
         return [
             program("setpriv"), f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}",
-            "--clear-groups", "--",
+            # Said again: a change of user makes the kernel forget it.
+            "--clear-groups", "--pdeathsig=KILL", "--",
         ]  # fmt: skip
 
     def command(self) -> list[str]:

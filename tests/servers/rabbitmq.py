@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from tests.servers.server import Server, free_port, program
+from tests.servers.server import Server, free_port, mortal, program
 
 SCRIPTS = "/usr/lib/rabbitmq/bin"
 COOKIE = "acked-tests"
@@ -92,7 +92,9 @@ class RabbitServer(Server):
         if self.mapper is None:
             environment = {**os.environ, **self.environment()}
             self.mapper = subprocess.Popen(
-                [program("epmd"), "-port", str(self.mapper_port), "-address", "127.0.0.1"],
+                mortal(
+                    [program("epmd"), "-port", str(self.mapper_port), "-address", "127.0.0.1"]
+                ),
                 env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip

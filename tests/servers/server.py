@@ -38,6 +38,12 @@ def program(name: str, *places: str) -> str:
     return found
 
 
+def mortal(command: list[str]) -> list[str]:
+    """*command*, killed when the thread that starts it is gone: also a session that was killed
+    leaves no server behind."""
+    return [program("setpriv"), "--pdeathsig=KILL", "--", *command]
+
+
 class Server:
     """A server process. Subclasses give `command` and `answers`, and `fresh`.
 
@@ -73,8 +79,8 @@ class Server:
         """Start it, on the data that is there, and wait until it answers."""
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), env={**os.environ, **self.environment(), **self.surroundings},
-                cwd=self.directory,
+                mortal(self.command()), cwd=self.directory,
+                env={**os.environ, **self.environment(), **self.surroundings},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
