@@ -108,6 +108,21 @@ def log_and_sleep(self: Task[..., None], text: str, seconds: float) -> None:
     time.sleep(seconds)
 
 
+@app.task(bind=True)
+def gives_away(
+    self: Task[..., Any], data: dict[str, Any], then: str = "", **named: str
+) -> dict[str, Any]:
+    """Say all that it knows, in a log, in its progress, and in an exception."""
+    said = " ".join(f"{key}={value}" for key, value in named.items())
+    logger.info("called with %s and %r", said, data)
+    self.progress(1, 2, f"with {said}")
+    if then == "fails":
+        raise ValueError(f"refused: {said}, {data!r}, header 'Authorization: Bearer {said}'")
+    if then == "dies" and not self.request.losses:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return data
+
+
 @app.task
 def noop(number: int = 0) -> int:
     return number
