@@ -1,4 +1,4 @@
-"""A real dashboard for the browser tests: the command itself, a SQLite file, a worker."""
+"""A real dashboard for the browser tests: the command itself, a broker, a worker."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ import pytest
 
 from acked.dashboard import hash_password
 from tests.dashboard.staging import Shop
+from tests.harness.places import BROKERS, Place, Servers
 from tests.harness.workers import ROOT, Worker, until
 from tests.pages.conftest import answers, axe, browser, free_port, visit
 
 __all__ = ["axe", "browser", "visit"]
 
 TARGET = "tests.dashboard.shop:app"
+on_every_broker = pytest.mark.parametrize("ops", BROKERS, indirect=True, scope="module")
 PASSWORD = "correct horse battery"  # noqa: S105 - of a user who exists while a test runs
 
 
 class Ops:
     """The application, its dashboard, and a worker."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, place: Place) -> None:
         self.directory = directory
         self.environment = {
-            "DASHBOARD_BROKER": f"sqlite:///{directory}/shop.db",
+            "DASHBOARD_BROKER": place.url,
+            "DASHBOARD_RESULTS": place.results or "",
             "ACKED_RUNTIME_DIR": str(directory),
             "ACKED_DASHBOARD_USERS": f"ada:operator:{hash_password(PASSWORD)}",
         }
@@ -61,10 +64,15 @@ class Ops:
 
 
 @pytest.fixture(scope="module")
-def ops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ops]:
-    """One dashboard for the tests of a module; each uses tasks of its own."""
+def ops(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, servers: Servers
+) -> Iterator[Ops]:
+    """One dashboard for the tests of a module, on SQLite or the broker they name; each uses tasks
+    of its own."""
     before = dict(os.environ)
+    directory = tmp_path_factory.mktemp("dashboard")
     with ExitStack() as stack:
-        yield Ops(tmp_path_factory.mktemp("dashboard"), stack)
+        place = servers.place(getattr(request, "param", "sqlite"), directory)
+        yield Ops(directory, stack, place)
     os.environ.clear()
     os.environ.update(before)

@@ -10,7 +10,10 @@ from typing import Any
 
 from acked import Acked, Task
 
-app = Acked("shop", broker=os.environ.get("DASHBOARD_BROKER", "memory://"))
+app = Acked(
+    "shop", broker=os.environ.get("DASHBOARD_BROKER", "memory://"),
+    results=os.environ.get("DASHBOARD_RESULTS") or None,
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 

@@ -15,6 +15,7 @@ from acked.delivery import Delivery, Failure, Settlement
 from acked.message import Message, new_id
 from acked.record import Progress
 from acked.tally import Count, bucket_of
+from tests.harness.workers import until
 
 CANARY = "canary-7f3a"
 """Stands wherever a secret is, and may be on no page."""
@@ -95,8 +96,12 @@ class Shop:
     def _claim(self, task_id: str, worker: str) -> Delivery:
         record = self.store.get(task_id)
         assert record is not None
+        queues = [record.queue]
         while True:
-            (held,) = self.store.claim(worker, [record.queue], 1).deliveries
+            # A server may take a moment to hand over what was just sent.
+            (held,) = until(
+                lambda: self.store.claim(worker, queues, 1).deliveries, what="a delivery"
+            )
             if held.id == task_id:
                 return held
             later = Settlement.postponed(held, at=self.now, not_before=self.now, reason="")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from acked.delivery import Failure, State
-from tests.dashboard.conftest import PASSWORD, Ops
+from tests.dashboard.conftest import PASSWORD, Ops, on_every_broker
 from tests.dashboard.staging import HOSTILE
 from tests.harness.workers import until
 from tests.pages.conftest import TOLD, Open
@@ -30,6 +30,7 @@ def enter(ops: Ops, visit: Open) -> Any:
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_role("navigation", name="Pages", exact=True)).to_be_visible()
+        page.wait_for_load_state()  # and its script has run
         return page
 
     return entered
@@ -42,6 +43,7 @@ def failed(ops: Ops) -> str:
     return task_id
 
 
+@on_every_broker
 def test_a_failed_task_is_found_understood_edited_and_run_again(ops: Ops, enter: Any) -> None:
     task_id = failed(ops)
     page = enter("/failures")
@@ -63,6 +65,7 @@ def test_a_failed_task_is_found_understood_edited_and_run_again(ops: Ops, enter:
     expect(page.locator("#story")).to_contain_text("scanned http://right.example/1")
 
 
+@on_every_broker
 def test_all_that_match_are_retried_after_a_question(ops: Ops, enter: Any) -> None:
     ids = [failed(ops), failed(ops)]
     runs = [ops.app.records.get(each).runs for each in ids]
@@ -76,6 +79,7 @@ def test_all_that_match_are_retried_after_a_question(ops: Ops, enter: Any) -> No
     until(lambda: [ops.app.records.get(each).runs for each in ids] > runs, what="them to run again")
 
 
+@on_every_broker
 def test_a_page_follows_a_running_task_and_keeps_what_was_unfolded(ops: Ops, enter: Any) -> None:
     gate = ops.directory / "gate"
     task_id = ops.tasks.pack.delay(str(gate)).id
@@ -116,6 +120,7 @@ def test_live_updates_are_paused_and_stop_in_a_hidden_tab(ops: Ops, enter: Any) 
         )
 
 
+@on_every_broker
 def test_selected_tasks_are_revoked_and_stay_selected_while_the_page_looks_again(
     ops: Ops, enter: Any
 ) -> None:
@@ -161,6 +166,7 @@ def test_keys_search_move_open_and_explain(ops: Ops, enter: Any) -> None:
     expect(page.locator("#workers")).to_contain_text("2")
 
 
+@on_every_broker
 def test_a_queue_is_paused_without_javascript(ops: Ops, enter: Any) -> None:
     ops.shop.send("shop.scan", "x", queue="plain")
     page = enter("/queues", java_script_enabled=False)

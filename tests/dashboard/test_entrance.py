@@ -40,6 +40,7 @@ def test_a_password_is_known_by_its_hash_alone() -> None:
     "text",
     ["", "plain", "scrypt$1$8$1$AAAA$AAAA", "scrypt$99999999$8$1$AAAA$AAAA", "scrypt$a$b$c$d$e",
      HASH[:-1], HASH.replace("scrypt", "md5"), HASH + "!"],
+    ids=["empty", "plain", "cheap", "dear", "no numbers", "cut", "another method", "longer"],
 )  # fmt: skip
 def test_what_is_no_hash_lets_nobody_in(text: str) -> None:
     assert not is_hash(text)

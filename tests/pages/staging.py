@@ -10,6 +10,7 @@ from acked.broker import Beat
 from acked.delivery import Delivery, Event, Failure, Settlement
 from acked.pages.view import Phase
 from acked.record import Progress
+from tests.harness.workers import until
 
 UNKNOWN = "0" * 44
 SECRETS = ("the-inner-reason", "secret-argument", "tests.pages", "inner-queue", "inner-worker")
@@ -65,7 +66,12 @@ class Stage:
         )  # fmt: skip
         record = self.app.records.get(task_id)
         assert record is not None
-        (held,) = self.app.broker.claim("inner-worker/0", [record.queue], 1).deliveries
+        queues = [record.queue]
+        claim = self.app.broker.claim
+        # A server may take a moment to hand over what was just sent.
+        (held,) = until(
+            lambda: claim("inner-worker/0", queues, 1).deliveries, what=f"{task_id} to be delivered"
+        )
         return held
 
     def working(

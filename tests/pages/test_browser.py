@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from acked.pages.view import Phase
 from tests.harness.workers import Worker, until
-from tests.pages.conftest import TOLD, Open, Server, Shop
+from tests.pages.conftest import TOLD, Open, Server, Shop, on_every_broker
 
 expect.set_options(timeout=TOLD)
 
@@ -55,6 +55,7 @@ def settles(page: Page, selector: str, name: str, value: str) -> None:
 # -- the story of a task ---------------------------------------------------------------------------
 
 
+@on_every_broker
 def test_the_ring_turns_while_a_task_works_and_becomes_a_check_mark(
     shop: Shop, worker: Worker, visit: Open
 ) -> None:
@@ -78,6 +79,7 @@ def test_the_ring_turns_while_a_task_works_and_becomes_a_check_mark(
     expect(page.locator("body")).to_have_text("the result")
 
 
+@on_every_broker
 def test_steps_are_shown_as_they_come_and_a_reload_goes_on_where_it_was(
     shop: Shop, worker: Worker, visit: Open
 ) -> None:
@@ -102,6 +104,7 @@ def test_steps_are_shown_as_they_come_and_a_reload_goes_on_where_it_was(
     assert style(page, ".check", "transitionDuration") == "0s"  # it was done before
 
 
+@on_every_broker
 def test_a_killed_worker_is_told_as_an_interruption_and_ends_in_a_check_mark(
     shop: Shop, visit: Open
 ) -> None:
@@ -120,6 +123,7 @@ def test_a_killed_worker_is_told_as_an_interruption_and_ends_in_a_check_mark(
     settles(page, ".check", "strokeDashoffset", "0px")
 
 
+@on_every_broker
 def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(
     shop: Shop, worker: Worker, visit: Open
 ) -> None:
@@ -133,6 +137,7 @@ def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(
     shows(page, Phase.DONE, "at last")
 
 
+@on_every_broker
 def test_a_failure_is_announced_without_its_text_and_can_be_tried_again(
     shop: Shop, worker: Worker, visit: Open
 ) -> None:
@@ -151,6 +156,7 @@ def test_a_failure_is_announced_without_its_text_and_can_be_tried_again(
     shows(page, Phase.WAITING)
 
 
+@on_every_broker
 def test_a_running_task_is_cancelled_with_its_button(
     shop: Shop, worker: Worker, visit: Open
 ) -> None:
@@ -176,9 +182,19 @@ def test_a_countdown_counts_down(shop: Shop, visit: Open) -> None:
     until(lambda: 0 < seconds() < first, what="the countdown to go on")
 
 
+@on_every_broker
+def test_every_phase_is_shown_as_what_it_is(shop: Shop, visit: Open) -> None:
+    phases = [each for each in Phase if each is not Phase.REFUSED]
+    tokens = [shop.pages.token_for(shop.stage(phase)) for phase in phases]
+    page = visit(f"{shop.server.url}/several?" + "&".join(f"t={each}" for each in tokens))
+    for index, phase in enumerate(phases):
+        shows(page, phase, index=index)
+
+
 # -- without JavaScript ----------------------------------------------------------------------------
 
 
+@on_every_broker
 def test_without_javascript_the_page_looks_again_and_its_forms_work(
     shop: Shop, visit: Open
 ) -> None:
