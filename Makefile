@@ -26,7 +26,7 @@ demo: $(VENV)/.demo ## 200 tasks, a server that misbehaves, kill -9: every one f
 
 .PHONY: test
 test: lint test-packages ## Lint, then every test, the kill tests in their short form
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .PHONY: lint
 lint: $(VENV)/.test ## Format, ruff, mypy --strict, pyright, the layers
