@@ -297,6 +297,28 @@ def test_a_server_that_is_away_is_told_and_found_again(shop: Shop, visit: Open) 
         server.stop()
 
 
+def test_a_server_that_never_answered_is_told_as_well(shop: Shop, visit: Open) -> None:
+    page = visit("about:blank")
+    for way in ("events", "states"):
+        page.route(f"**/{way}", lambda route: route.abort())
+    page.goto(shop.url(shop.stage.send()))
+    expect(card(page)).to_contain_text("The connection is lost.")
+    expect(card(page)).to_contain_text("Importing customers.csv")
+    page.goto(f"{shop.server.url}/several?t={shop.pages.token_for(shop.stage.send())}")
+    expect(card(page)).to_contain_text("There is no connection.")
+
+
+def test_the_first_state_comes_with_the_page(shop: Shop, visit: Open) -> None:
+    page = visit("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(shop.url(shop.stage.done()))
+    shows(page, Phase.DONE)
+    expect(page).to_have_title("Importing customers.csv: Done")
+    page.wait_for_timeout(300)
+    assert {"events", "states"}.isdisjoint(asked), "it has ended: there is nothing to wait for"
+
+
 def test_a_stream_that_ends_is_opened_again(shop: Shop, visit: Open) -> None:
     task_id = shop.stage.send()
     server = Server(shop.directory, {**shop.environment, "PAGES_LIFETIME": "0.5"})

@@ -202,7 +202,8 @@ def test_a_send_to_a_broker_that_is_away_raises_in_time_and_stores_nothing_by_ha
     shop.open()
     shop.work()
     shop.finish(first, last)
-    shop.drain(within=10)
+    # RabbitMQ may have a task in the ledger alone, and finds that out after 15 s.
+    shop.drain(within=30)
     print(f"\nlongest send to {shop.place.kind} away: {max(waits):.2f} s")
     assert max(waits) <= timeout + 1.0
     for task in itertools.chain(*outcomes.values()):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
-from acked.pages.state import TaskState
+from acked.pages.state import TaskState, Told
 from acked.pages.view import Countdown, seconds_in_words
 from acked.pages.words import Words
 
@@ -48,6 +49,7 @@ class Page:
                 countdown=counted_down(countdown, now) if countdown else "",
                 percent=None if view.fraction is None else int(view.fraction * 100),
                 refresh=None if state.settled or token is None else REFRESH, base=base,
+                told=msgspec.json.encode(Told(0, now, state)).decode(),
             ),
             status_code=status,
         )  # fmt: skip

@@ -1,7 +1,8 @@
 // <acked-task token="…">: what becomes of one task, for whoever waits for it.
 //
 // Attributes: `token` from TaskPages.token_for; `src`, where the pages are mounted (left out: where
-// this script came from); `page`, the title of the whole page, with {label} and {headline}.
+// this script came from); `page`, the title of the whole page, with {label} and {headline}; `told`,
+// the state to begin with, as the server tells it.
 // Events, which bubble: `acked:change` with each new state, `acked:done` once when the task has
 // ended. `event.detail` is the state: phase, headline, detail, fraction, link, …
 //
@@ -12,6 +13,9 @@ const HERE = new URL(".", import.meta.url).href;
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "circle", "path"]);
 const LOOK = 2_000, LOOK_HIDDEN = 15_000, SILENT = 25_000, FIRST_WORD = 6_000, STREAM_AGAIN = 60_000;
+const ANSWER = 10_000;
+// Only while the server has said nothing yet: it knows the visitor's language.
+const OFFLINE = "There is no connection. This page connects by itself.";
 const ENDED = new Set(["done", "failed", "cancelled", "expired"]);
 
 // -- one connection for all widgets of a page ------------------------------------------------------
@@ -76,7 +80,8 @@ class Feed {
           await this.#stream(tokens, tell, signal);
           pause = 500;
         } else {
-          for (const told of await (await this.#ask("states", tokens, signal)).json()) tell(told);
+          const patience = AbortSignal.any([signal, AbortSignal.timeout(ANSWER)]);
+          for (const told of await (await this.#ask("states", tokens, patience)).json()) tell(told);
         }
       } catch {
         if (signal.aborted) return;
@@ -167,6 +172,8 @@ class AckedTask extends HTMLElement {
     this.#parts ??= build(this.attachShadow({ mode: "open" }), this.hasAttribute("page"));
     this.#parts.cancel.onclick = () => this.#act("cancel");
     this.#parts.retry.onclick = () => this.#act("retry");
+    const told = this.#state === null && JSON.parse(this.getAttribute("told"));
+    if (told) this.show(told.state, told.now);
     if (this.token) Feed.of(this.#base).add(this);
   }
 
@@ -201,7 +208,7 @@ class AckedTask extends HTMLElement {
   }
 
   offline() {
-    write(this.#parts.offline, this.#state?.offline);
+    write(this.#parts.offline, this.#state?.offline ?? OFFLINE);
   }
 
   #draw(state, before) {
