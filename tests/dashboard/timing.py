@@ -1,7 +1,8 @@
-"""How long the pages take on a million records: ``python -m tests.dashboard.timing [RECORDS]``.
+"""How long the pages take on a million records: ``python -m tests.dashboard.timing``.
 
-Prints p50 and p95 of each page in milliseconds. Measured in the process, without a network; no
-test asserts it.
+``--records`` and ``--broker`` (repeatable: sqlite, redis, postgres, rabbitmq) choose others. Prints
+p50 and p95 of each page in milliseconds. Measured in the process, without a network between it and
+a browser; no test asserts it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+import click
 from msgspec import Raw
 from starlette.testclient import TestClient
 
@@ -21,6 +26,7 @@ from acked.dashboard import Dashboard
 from acked.delivery import Failure, Settlement
 from acked.message import Message, new_ids
 from tests.dashboard.staging import Past, count
+from tests.harness.places import BROKERS, Servers
 
 ROUNDS = 30
 SHARES = {"failure": 0.01, "queued": 0.02, "scheduled": 0.01}
@@ -31,8 +37,9 @@ def fill(app: Acked, records: int) -> list[str]:
     dice, store, now = random.Random(7), app.broker, time.time()
     some: list[str] = []
     waiting = int(records * SHARES["queued"])
-    for start in range(0, records, 10_000):
-        size = min(10_000, records - start)
+    step = max(records // 100, 1)
+    for start in range(0, records, step):
+        size = min(step, records - start)
         last = start + size > records - waiting
         messages = [
             Message(
@@ -80,31 +87,50 @@ def measure(client: Any, path: str) -> tuple[float, float, float]:
     return times[0], cuts[9], cuts[18]
 
 
-def main() -> None:
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    with tempfile.TemporaryDirectory(dir=".") as directory:
-        app = Acked("shop", broker=f"sqlite:///{directory}/shop.db", clock=Past())
-        some = fill(app, records)
-        client = TestClient(
-            Dashboard(app, open_to_this_host=True), base_url="http://127.0.0.1",
-            client=("127.0.0.1", 1),
-        )  # fmt: skip
-        failed = client.get("/tasks?state=FAILURE").text.partition('name="selected" value="')[2]
-        pages = [
-            "/", "/?span=day", "/tasks", f"/tasks?before={records // 2}", "/tasks?state=FAILURE",
-            "/tasks?state=QUEUED", "/tasks?task=shop.task3", "/tasks?task=nothing",
-            f"/tasks?id={some[-1][-12:]}", "/tasks?text=orders/999999",
-            "/tasks?text=nothing-has-this",
-            "/tasks?error=Error3", "/tasks?worker=box.1.a&state=SUCCESS", "/tasks?since=2h",
-            f"/task?id={some[0]}", f"/task?id={failed[:44]}", "/failures", "/dead", "/waiting",
-            "/queues", "/workers", "/registered", "/audit", "/run",
-            "/confirm/retry?matching=1&state=FAILURE", f"/confirm/retry?selected={failed[:44]}",
-        ]  # fmt: skip
-        print(f"\n{'page':<48} {'first':>8} {'p50':>8} {'p95':>8}  ms")
-        for path in pages:
-            first, middle, high = measure(client, path)
-            print(f"{path[:48]:<48} {first:8.1f} {middle:8.1f} {high:8.1f}")
-        app.close()
+def paths(client: TestClient, some: list[str], records: int) -> list[str]:
+    """Every page, and the searches that find nothing, late, or a lot."""
+    failed = client.get("/tasks?state=FAILURE").text.partition('name="selected" value="')[2][:44]
+    return [
+        "/", "/?span=day", "/tasks", f"/tasks?before={records // 2}", "/tasks?state=FAILURE",
+        "/tasks?state=QUEUED", "/tasks?task=shop.task3", "/tasks?task=nothing",
+        f"/tasks?id={some[-1][-12:]}", "/tasks?text=orders/999999", "/tasks?text=nothing-has-this",
+        "/tasks?error=Error3", "/tasks?worker=box.1.a&state=SUCCESS", "/tasks?since=2h",
+        f"/task?id={some[0]}", f"/task?id={failed}", "/failures", "/dead", "/waiting",
+        "/queues", "/workers", "/registered", "/audit", "/run",
+        "/confirm/retry?matching=1&state=FAILURE", f"/confirm/retry?selected={failed}",
+    ]  # fmt: skip
+
+
+@contextmanager
+def servers_of_a_run() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@click.command()
+@click.option("--records", default=1_000_000, show_default=True)
+@click.option("--broker", "kinds", multiple=True, default=("sqlite",), type=click.Choice(BROKERS))
+def main(records: int, kinds: tuple[str, ...]) -> None:
+    """How long the pages of the dashboard take."""
+    with tempfile.TemporaryDirectory(dir=".") as directory, servers_of_a_run() as servers:
+        for kind in kinds:
+            place = servers.place(kind, Path(directory).absolute())
+            # Where the server's clock rules, everything was claimed just now.
+            clock = Past() if kind == "sqlite" else None
+            app = Acked("shop", broker=place.url, results=place.results, clock=clock)
+            began = time.monotonic()
+            some = fill(app, records)
+            print(f"\n{kind}: {records} records, made in {time.monotonic() - began:.0f} s")
+            client = TestClient(
+                Dashboard(app, open_to_this_host=True), base_url="http://127.0.0.1",
+                client=("127.0.0.1", 1),
+            )  # fmt: skip
+            print(f"{'page':<48} {'first':>8} {'p50':>8} {'p95':>8}  ms")
+            for path in paths(client, some, records):
+                first, middle, high = measure(client, path)
+                print(f"{path[:48]:<48} {first:8.1f} {middle:8.1f} {high:8.1f}", flush=True)
+            app.close()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from acked.brokers.postgres.meaning import Broken, Refused, TimedOut, meaning
 from acked.brokers.postgres.values import int4, int4s, texts
 from acked.clock import Clock, ServerClock
 
-NET = 1.0
+NET = 0.8
 """Seconds after which a waiter looks again, whatever it was told."""
 
 RAISE_FLAGS = Statement(
