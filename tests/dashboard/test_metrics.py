@@ -13,7 +13,7 @@ from acked.dashboard import Metrics
 from acked.dashboard.metrics import Totals
 from acked.delivery import Failure
 from acked.errors import BrokerUnavailable, ConfigurationError
-from acked.tally import Count
+from acked.tally import Count, bucket_of
 from tests.dashboard.staging import HOSTILE, Past, Shop
 
 TOKEN = "only-prometheus-knows-it"  # noqa: S105 - of nobody
@@ -49,7 +49,9 @@ def test_metrics_tell_queues_workers_and_attempts() -> None:
     metrics = Metrics(made)
     made.records.count([
         Count(minute, "default", "shop.scan", "success", 4),
-        Count(minute, "default", "shop.scan", "run:7", 4),
+        Count(minute, "default", "shop.scan", f"run:{bucket_of(0.05)}", 3),
+        Count(minute, "default", "shop.scan", f"run:{bucket_of(1e9)}", 1),
+        Count(minute, "default", "shop.scan", f"wait:{bucket_of(0.0)}", 2),
         Count(minute, HOSTILE, HOSTILE, "loss", 1),
     ])  # fmt: skip
     text = client(metrics).get("/metrics").text
@@ -70,6 +72,14 @@ def test_metrics_tell_queues_workers_and_attempts() -> None:
     assert found["acked_attempts_total", "success", "default", "shop.scan"] == 4
     assert found["acked_attempts_total", "loss", HOSTILE, HOSTILE] == 1
     assert not any("run:" in label for sample in found for label in sample)
+    ran = {
+        sample[1]: number for sample, number in found.items()
+        if sample[0] == "acked_run_seconds_bucket"
+    }  # fmt: skip
+    assert ran["0.016"] == 0, "50 ms are more"
+    assert ran["0.064"] == ran["16777.2"] == 3
+    assert ran["+Inf"] == 4
+    assert found["acked_wait_seconds_bucket", "0.001", "default", "shop.scan"] == 2
 
 
 def test_counters_only_grow_and_old_minutes_are_read_once() -> None:

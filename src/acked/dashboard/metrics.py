@@ -7,11 +7,16 @@ import asyncio
 import hmac
 import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -25,6 +30,7 @@ from acked.broker import Records
 from acked.dashboard.access import is_local
 from acked.errors import AckedError, ConfigurationError
 from acked.redaction import redact_text
+from acked.tally import STEPS, longest_in
 
 logger = logging.getLogger("acked.dashboard")
 
@@ -34,6 +40,9 @@ OPEN = 3
 """Minutes whose counters are read again: workers write theirs every few seconds."""
 
 OUTCOMES = frozenset({"success", "failure", "retry", "revoked", "loss", "interrupted"})
+
+BOUNDS = range(0, 24 * STEPS + 1, 2 * STEPS)
+"""Buckets of `acked.tally` at which a bucket of a histogram ends: 1 ms, 4 ms, …, 4.7 hours."""
 
 
 class Totals:
@@ -46,13 +55,11 @@ class Totals:
         self._lock = threading.Lock()
 
     def read(self, records: Records, *, minute: int) -> Counter[tuple[str, str, str]]:
-        """How many attempts ended how, by queue, task and outcome, until *minute*."""
+        """What was counted until *minute*, by queue, task and `acked.tally.Count.what`."""
         with self._lock:
             still_open = max(self._open_from, minute - OPEN)
             total = Counter(self._settled)
             for count in records.counted(self._open_from, minute):
-                if count.what not in OUTCOMES:
-                    continue
                 key = count.queue, count.task, count.what
                 total[key] += count.number
                 if count.minute < still_open:
@@ -102,9 +109,30 @@ class QueueCollector(Collector):
             "acked_attempts", "Attempts that ended, since this process started.",
             labels=["queue", "task", "outcome"],
         )  # fmt: skip
-        for key, number in self._totals.read(records, minute=int(now // 60)).items():
-            attempts.add_metric(list(key), number)
+        totals = self._totals.read(records, minute=int(now // 60))
+        for key, number in totals.items():
+            if key[2] in OUTCOMES:
+                attempts.add_metric(list(key), number)
         yield attempts
+        yield times(totals, "wait", "acked_wait_seconds", "From due to started, of first attempts.")
+        yield times(totals, "run", "acked_run_seconds", "From start to end, of every attempt.")
+
+
+def times(totals: Counter[tuple[str, str, str]], what: str, name: str, meaning: str) -> Metric:
+    """A histogram of the times that are counted as *what*. It has no sum: nobody counts that."""
+    found: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    for (queue, task, counted), number in totals.items():
+        kind, _, bucket = counted.partition(":")
+        if kind == what:
+            found[queue, task][int(bucket)] = number
+    histogram = HistogramMetricFamily(name, meaning, labels=["queue", "task"])
+    for key, buckets in found.items():
+        ends = [
+            (f"{longest_in(end):g}", sum(n for bucket, n in buckets.items() if bucket <= end))
+            for end in BOUNDS
+        ]
+        histogram.add_metric(list(key), [*ends, ("+Inf", sum(buckets.values()))], None)
+    return histogram
 
 
 class Metrics:
