@@ -50,6 +50,8 @@ INSTEAD = {
     "config_from_object": _GIVE_SETTINGS,
     "control": _NO_BROADCAST,
     "main": "app.name is its name",
+    "on_after_configure": "periodic tasks are not available yet: let cron call delay()",
+    "on_after_finalize": "periodic tasks are not available yet: let cron call delay()",
     "register_task": "use @app.task(base=...) on a function",
     "Task": "subclass acked.Task and name it in @app.task(base=...)",
     "worker_main": "start the worker with the command `acked worker`",

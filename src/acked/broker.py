@@ -28,6 +28,11 @@ DEFAULT_LEASE = 10.0
 DEFAULT_HEARTBEAT = 2.0
 
 
+def worker_of(consumer: str) -> str:
+    """The worker whose process *consumer* is."""
+    return consumer.partition("/")[0]
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What only some engines can do.
 
@@ -165,7 +170,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.queue is None or record.queue == self.queue)
             and (self.task is None or record.task == self.task)
             and (self.id_part is None or self.id_part in record.id)
-            and (self.worker is None or self.worker in (consumer, consumer.partition("/")[0]))
+            and (self.worker is None or self.worker in (consumer, worker_of(consumer)))
             and (self.sent_from is None or record.sent >= self.sent_from)
             and (self.sent_before is None or record.sent < self.sent_before)
             and (self.text is None or as_json_has_it(self.text) in record.body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Never, Protocol, TypeVar
 
 from acked.result import AsyncResult
 
@@ -121,6 +121,11 @@ class Signature(Generic[R_co]):
             "options": dict(self.options),
             "immutable": self.immutable,
         }
+
+    def __or__(self, other: object) -> Never:
+        raise TypeError(
+            "signatures cannot be chained yet: let the first task send the second when it is done."
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Signature) and self.as_dict() == other.as_dict()

@@ -380,3 +380,18 @@ def test_an_application_that_is_not_there_says_what_is(target: str, said: str) -
 def test_what_goes_wrong_inside_the_module_is_raised_as_it_is() -> None:
     with pytest.raises(ModuleNotFoundError, match="find_nothing_of_that_name"):
         load_app("find_broken")
+
+
+@pytest.mark.parametrize("name", ["chain", "group", "shared_task", "current_app"])
+def test_what_celery_exports_and_acked_does_not_says_what_to_do(name: str) -> None:
+    with pytest.raises(ImportError, match=f"acked has no {name}: "):
+        exec(f"from acked import {name}")  # noqa: S102 - as a user writes it
+
+
+def test_signatures_are_not_chained_by_a_bar(app: Acked) -> None:
+    @app.task
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with pytest.raises(TypeError, match="cannot be chained yet"):
+        add.s(1, 2) | add.s(3)

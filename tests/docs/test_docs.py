@@ -157,31 +157,16 @@ def test_the_examples_satisfy_a_strict_type_checker(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def processes_of(worker: int) -> list[int]:
-    """The processes below *worker*, oldest first."""
-    parents: dict[int, tuple[int, int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
-        parents[int(stat.parent.name)] = int(fields[1]), int(fields[19])
-    below = {worker}
-    while more := {pid for pid, (parent, _) in parents.items() if parent in below} - below:
-        below |= more
-    return sorted(below - {worker}, key=lambda pid: (parents[pid][1], pid))
-
-
-def kill_as_written(line: str, worker: int) -> None:
-    """``pkill -9 -n -f PATTERN``, among the processes of *worker* and no others."""
-    pattern = line.rsplit(maxsplit=1)[-1]
-    assert line.split() == ["pkill", "-9", "-n", "-f", pattern]
-    matching = [
-        pid
-        for pid in processes_of(worker)
-        if pattern.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    os.kill(matching[-1], signal.SIGKILL)
+def kill_as_written(text: str, *, cwd: Path, environment: dict[str, str]) -> None:
+    """``acked status`` tells a process, and ``kill -9 PID`` ends it."""
+    look, kill = text.splitlines()
+    assert kill == "kill -9 PID"
+    shown = subprocess.run(
+        [*shlex.split(look), "--json"], cwd=cwd, env=environment, text=True, capture_output=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    (pid,) = [pid for each in json.loads(shown.stdout)["workers"] for pid in each["task_pids"]]
+    os.kill(pid, signal.SIGKILL)
 
 
 def story_of(task: str, *, cwd: Path, environment: dict[str, str]) -> dict[str, Any]:
@@ -238,10 +223,9 @@ def test_the_five_minute_start_works_as_written(tmp_path: Path) -> None:
                 stop()
                 worker = subprocess.Popen(shlex.split(block.text), cwd=tmp_path, env=environment)
                 started.append(block.text)
-            elif block.text.startswith("pkill"):
-                assert worker is not None
+            elif "kill -9 PID" in block.text:
                 until(lambda: state("first-nap") == "RUNNING")
-                kill_as_written(block.text, worker.pid)
+                kill_as_written(block.text, cwd=tmp_path, environment=environment)
                 until(lambda: state("first-nap") == "SUCCESS")
             elif block.text.startswith("acked "):
                 for line in block.text.splitlines():

@@ -56,14 +56,18 @@ class Stage:
         )  # fmt: skip
         return result.id
 
-    def claim(self, task_id: str) -> Delivery:
-        """*task_id* as a worker gets it, which nobody takes for dead in a while."""
+    def beat(self, lease: float = 86_400.0) -> None:
+        """The worker of every task that is claimed lives for *lease* seconds."""
         self.app.broker.renew(
             Beat(
                 worker="inner-worker", host="inner-host", pid=0, started=self.now, queues=(),
-                processes=1, lease=86_400.0,
+                processes=1, lease=lease,
             )
         )  # fmt: skip
+
+    def claim(self, task_id: str) -> Delivery:
+        """*task_id* as a worker gets it, which nobody takes for dead in a while."""
+        self.beat()
         record = self.app.records.get(task_id)
         assert record is not None
         queues = [record.queue]

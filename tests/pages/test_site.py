@@ -19,6 +19,7 @@ from acked.delivery import State
 from acked.errors import BrokerUnavailable, ConfigurationError
 from acked.pages import Action, Limits, TaskPages, Words
 from acked.pages.view import Phase
+from tests.harness.workers import until
 from tests.pages.staging import SECRETS, UNKNOWN, Stage
 
 SECRET = "k" * 32
@@ -69,6 +70,22 @@ def words_of(page: str) -> str:
 
 
 # -- the page --------------------------------------------------------------------------------------
+
+
+def test_a_task_whose_worker_is_gone_is_interrupted_though_nobody_has_taken_it_over(
+    site: Site,
+) -> None:
+    task_id = site.stage.working()
+
+    def view() -> Any:
+        (told,) = site.states(site.token(task_id))
+        return told["state"]["view"]
+
+    assert view()["phase"] == "working"
+    site.stage.beat(lease=0.0)
+    until(lambda: view()["phase"] == "interrupted", what="the page to notice")
+    assert view()["amount"] == "3 of 10"
+    assert view()["countdown"] is None, "nobody knows when another worker comes"
 
 
 def test_the_page_of_a_task_says_where_it_stands(site: Site) -> None:

@@ -14,6 +14,11 @@ from tests.harness.workers import Worker, alive, until
 from tests.worker.conftest import Shop
 
 
+def test_a_worker_says_at_any_log_level_that_it_is_ready(shop: Shop) -> None:
+    worker = shop.work("-l", "CRITICAL", processes=1)
+    until(lambda: "ready: app shop" in worker.output(), what="the word")
+
+
 def test_a_stop_waits_for_what_runs(shop: Shop) -> None:
     worker = shop.work(processes=1)
     result = shop.tasks.work.delay(0.7)

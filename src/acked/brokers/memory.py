@@ -42,6 +42,7 @@ from acked.broker import (
     Order,
     QueueCounts,
     WorkerRecord,
+    worker_of,
 )
 from acked.clock import Clock, SystemClock
 from acked.delivery import Delivery, Settlement, State
@@ -176,7 +177,9 @@ class MemoryBroker:
                 self._make_due_ready(line, now)
             for worker in [name for name, ends in self._leases.items() if ends <= steady]:
                 self.leave(worker)
-            orphans = [held for held in self._held() if _worker(held.consumer) not in self._leases]
+            orphans = [
+                held for held in self._held() if worker_of(held.consumer) not in self._leases
+            ]
             seized = self._seize(orphans, by)
         self._bells.ring()
         return seized
@@ -460,7 +463,9 @@ class MemoryBroker:
 
     def _held_by(self, holder: str) -> list[Record]:
         """What *holder*, a worker or one consumer, holds."""
-        return [held for held in self._held() if holder in (held.consumer, _worker(held.consumer))]
+        return [
+            held for held in self._held() if holder in (held.consumer, worker_of(held.consumer))
+        ]
 
     def _held_with(self, task_id: str, token: int) -> Record | None:
         record = self._records.get(task_id)
@@ -483,11 +488,7 @@ class MemoryBroker:
 
     def _expect_beats(self, consumer: str) -> None:
         """A worker that takes tasks before its first beat has a lease all the same."""
-        self._leases.setdefault(_worker(consumer), self._clock.steady() + DEFAULT_LEASE)
-
-
-def _worker(consumer: str) -> str:
-    return consumer.partition("/")[0]
+        self._leases.setdefault(worker_of(consumer), self._clock.steady() + DEFAULT_LEASE)
 
 
 def _place(record: Record) -> tuple[int, float, int, str]:

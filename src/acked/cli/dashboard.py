@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "ACKED_METRICS_TOKEN"  # noqa: S105 - the name of a variable, and no token
 
+TAKEN = "cannot listen on {} port {}: it may be in use; give another with {}"
 LOGGED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -164,7 +165,7 @@ def _serve(
     try:
         socket = server.config.bind_socket()
     except SystemExit:
-        raise Stop(f"cannot listen on {host} port {port}", Exit.UNAVAILABLE) from None
+        raise Stop(TAKEN.format(host, port, "--port"), Exit.UNAVAILABLE) from None
     port = socket.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     say(f"dashboard on {'https' if certfile else 'http'}://{shown}:{port}{root_path}/")
@@ -188,7 +189,7 @@ def _metrics(app: Acked, host: str, port: int | None, token: str | None) -> Gene
     try:
         socket = config.bind_socket()
     except SystemExit:
-        raise Stop(f"cannot listen on {host} port {port}", Exit.UNAVAILABLE) from None
+        raise Stop(TAKEN.format(host, port, "--metrics-port"), Exit.UNAVAILABLE) from None
     server = uvicorn.Server(config)
     # In another thread than the main one it leaves the signals to the dashboard.
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)

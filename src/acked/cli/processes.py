@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from acked.broker import Records, WorkerRecord
+from acked.broker import Records, WorkerRecord, worker_of
 from acked.delivery import State
 from acked.record import Record
 from acked.worker import template
@@ -37,7 +37,7 @@ def pids_running(records: Records, record: Record) -> list[int]:
     """Of the task processes of the worker that runs *record*, one of which it is."""
     if record.state is not State.RUNNING:
         return []
-    holder = record.consumer.rpartition("/")[0]
+    holder = worker_of(record.consumer)
     return [pid for each in records.workers() if each.worker == holder for pid in task_pids(each)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from acked.app import Acked
+from acked.broker import worker_of
 from acked.delivery import State
 from acked.errors import MessageUnreadable
 from acked.message import decode
@@ -22,6 +23,9 @@ logger = logging.getLogger("acked.pages")
 
 COUNTS_EVERY = 2.0
 """Seconds between two counts of the queues."""
+
+WORKERS_EVERY = 1.0
+"""Seconds between two looks at who is alive."""
 
 COUNTS_SHARE = 0.05
 """Share of one core that counting may take: a queue of millions is counted less often."""
@@ -48,6 +52,8 @@ class Reader:
         self._show_result = show_result
         self._counts: dict[str, int] = {}
         self._count_again = float("-inf")
+        self._dead: frozenset[str] = frozenset()
+        self._look_again = float("-inf")
 
     def read(self, task_id: str) -> Known:
         return self.read_all({task_id: None})[task_id]
@@ -68,16 +74,18 @@ class Reader:
         if record is None:
             return before if before is not None and before.record is None else Known(record=None)
         waiting = in_line.get(record.queue) if record.state is State.QUEUED else None
+        is_lost = record.state is State.RUNNING and worker_of(record.consumer) in self._now_dead()
         if before is not None and before.record == record:
-            if before.in_line == waiting:
+            if (before.in_line, before.is_lost) == (waiting, is_lost):
                 return before
-            return msgspec.structs.replace(before, in_line=waiting)
+            return msgspec.structs.replace(before, in_line=waiting, is_lost=is_lost)
         done = record.state is State.SUCCESS
         return Known(
             record=record,
             attempts=self._app.records.attempts(record.id) if record.runs else (),
             tries=self._tries(record) if record.retries else None,
             in_line=waiting,
+            is_lost=is_lost,
             link=self._say(self._result_link, record) if done else None,
             result=self._say(self._show_result, record) if done else None,
         )
@@ -91,6 +99,16 @@ class Reader:
             took = time.monotonic() - began
             self._count_again = began + max(COUNTS_EVERY, took / COUNTS_SHARE)
         return self._counts
+
+    def _now_dead(self) -> frozenset[str]:
+        """Workers whose lease has run out, though nobody has noticed yet: where none is left, that
+        is as long as none is started."""
+        began = time.monotonic()
+        if began >= self._look_again:
+            workers = self._app.records.workers()
+            self._dead = frozenset(each.worker for each in workers if each.lease_left < 0)
+            self._look_again = began + WORKERS_EVERY
+        return self._dead
 
     def _tries(self, record: Record) -> int | None:
         """How many times at most it is run; None for no limit, or one that is not known here."""

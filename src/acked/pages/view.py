@@ -78,6 +78,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         tries: How many runs it gets at most, where that is known.
         in_line: How many tasks wait in its queue, itself included, where that is known. Which of
             them comes first no broker tells cheaply.
+        is_lost: Its worker's lease has run out, and nobody has taken it over yet.
         link, result: Where its result is, and the result in words, as the developer wants it shown.
     """
 
@@ -85,6 +86,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     attempts: Sequence[Attempt] = ()
     tries: int | None = None
     in_line: int | None = None
+    is_lost: bool = False
     link: str | None = None
     result: str | None = None
 
@@ -212,11 +214,8 @@ def _running(record: Record, known: Known, now: float, words: Words) -> TaskView
     # What the run before had reached stays on the page until this one says something.
     shown = progress or record.progress
     fraction = _fraction(shown)
-    recovers = (
-        last is not None
-        and _was_interrupted(last)
-        and now - began < RECOVERING
-        and not record.revoke
+    recovers = not record.revoke and (
+        known.is_lost or (last is not None and _was_interrupted(last) and now - began < RECOVERING)
     )
     if recovers:
         phase, headline, detail = Phase.INTERRUPTED, words.interrupted, words.interrupted_detail
@@ -230,7 +229,7 @@ def _running(record: Record, known: Known, now: float, words: Words) -> TaskView
         fraction=fraction,
         amount=_amount(shown, words) if fraction is not None else "",
         attempt=_attempt(record, known, words),
-        countdown=_left(progress, began, known.attempts, words),
+        countdown=None if known.is_lost else _left(progress, began, known.attempts, words),
         can_cancel=not record.revoke,
     )
 

@@ -44,7 +44,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     attempt_of: str = "Attempt {number} of {total}"
 
     trying_again_detail: str = "Something went wrong. It will be tried again by itself."
-    interrupted_detail: str = "The computer it ran on stopped. It continues by itself."
+    interrupted_detail: str = "What was working on it stopped. It continues by itself."
     failed_detail: str = "Something went wrong."
     cancelled_detail: str = "It was stopped before it was finished."
     expired_detail: str = "It could not be started in time."

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from acked import record as change
-from acked.broker import DEFAULT_LEASE, Beat, Order, QueueCounts
+from acked.broker import DEFAULT_LEASE, Beat, Order, QueueCounts, worker_of
 from acked.clock import Clock
 from acked.delivery import Delivery, Settlement, State
 from acked.message import Message, encode
@@ -232,8 +232,3 @@ class Model:
             oldest=min((r.due for r in records if r.state is State.QUEUED), default=None),
             paused=queue in self.paused,
         )
-
-
-def worker_of(consumer: str) -> str:
-    """The worker whose process *consumer* is."""
-    return consumer.partition("/")[0]

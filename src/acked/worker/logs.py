@@ -88,6 +88,18 @@ def configure(
     logging.captureWarnings(True)
 
 
+def say_always(text: str) -> None:
+    """Log *text* as INFO of the worker at every log level: whoever starts a worker wants to know
+    that it runs."""
+    logger = logging.getLogger("acked.worker")
+    record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None)
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, _Handler)]
+    if handlers:
+        handlers[0].handle(record)
+    else:  # the application has set up its own
+        logger.handle(record)
+
+
 def _own_stderr() -> TextIO:
     """Standard error under a descriptor of its own, so that a task that closes or replaces
     `sys.stderr`, or descriptor 2, does not silence the worker."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from acked import message as messages
-from acked.broker import Engine
+from acked.broker import Engine, worker_of
 from acked.delivery import Delivery, Event, Settlement
 from acked.errors import BrokerError, MessageUnreadable
 from acked.execute import log_end
@@ -117,11 +117,11 @@ class Recovery:
         """
         directory = self._broker.presence_dir
         remains: dict[str, Remains] = {}
-        for worker in {_worker_of(held) for held in seized}:
+        for worker in {worker_of(held.consumer) for held in seized}:
             file = presence.read(directory, worker) if directory is not None and worker else None
             if file is None:
                 for held in seized:
-                    if _worker_of(held) == worker:
+                    if worker_of(held.consumer) == worker:
                         unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
                         remains.setdefault(held.consumer, Remains()).running.append(unseen)
                 continue
@@ -185,10 +185,6 @@ class Recovery:
                 max_losses=own.max_losses,
             )
         return message.task, policy
-
-
-def _worker_of(held: Delivery) -> str:
-    return held.consumer.rpartition("/")[0]
 
 
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:

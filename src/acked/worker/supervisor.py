@@ -206,12 +206,10 @@ class Supervisor:
         kinds = f"{options.concurrency} processes"
         if options.threads:
             kinds += f" of {options.threads} threads"
-        text = (
+        logs.say_always(
             f"worker {self._worker} ready: app {hello.app}, {len(hello.policies)} tasks, "
             f"{kinds}, queues {', '.join(hello.queues)}, broker {self._broker.url}"
         )
-        # Said at every log level: whoever starts a worker wants to know that it runs.
-        logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None))
 
     def _end(self) -> None:
         if self._guard is not None:

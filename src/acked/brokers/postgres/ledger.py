@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acked.broker import Admission
+from acked.broker import Admission, worker_of
 from acked.brokers.postgres.connection import Call, Statement
 from acked.brokers.postgres.queue import TaskQueue
 from acked.brokers.postgres.records import as_record
 from acked.brokers.postgres.search import RECORD, RECORD_COLUMNS
 from acked.brokers.postgres.settling import settling
-from acked.brokers.postgres.store import worker_of
 from acked.brokers.postgres.values import float8, int8, text, texts
 from acked.delivery import Settlement
 from acked.record import Record

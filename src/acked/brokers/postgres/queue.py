@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
+from acked.broker import DEFAULT_LEASE, Beat, Claim, Order, worker_of
 from acked.brokers.postgres.connection import Call, Rows, Statement
 from acked.brokers.postgres.looking import note
 from acked.brokers.postgres.settling import settling
-from acked.brokers.postgres.store import Store, worker_of
+from acked.brokers.postgres.store import Store
 from acked.brokers.postgres.values import (
     blobs,
     float8,

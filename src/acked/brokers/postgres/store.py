@@ -75,11 +75,6 @@ class Store:
         return [Call(WAKE, (int4(self._database.address.lock_space), int4s(keys)))]
 
 
-def worker_of(consumer: str) -> str:
-    """The worker whose process *consumer* is."""
-    return consumer.partition("/")[0]
-
-
 def token_base() -> int:
     """What is added to a task's own number to make a token. From the system, not `random`: a task
     that seeds `random` would make tokens repeat."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acked.broker import DEFAULT_LEASE, Admission
+from acked.broker import DEFAULT_LEASE, Admission, worker_of
 from acked.brokers.sqlite.connection import fetch
-from acked.brokers.sqlite.queue import token_base, worker_of
+from acked.brokers.sqlite.queue import token_base
 from acked.brokers.sqlite.records import RECORD, as_list, as_record
 from acked.brokers.sqlite.store import Store, this_boot
 from acked.brokers.sqlite.turn import readable, stage, taken

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
+from acked.broker import DEFAULT_LEASE, Beat, Claim, Order, worker_of
 from acked.brokers.sqlite.connection import Row, fetch
 from acked.brokers.sqlite.store import Store, this_boot
 from acked.brokers.sqlite.turn import TURN, insert, readable, stage, taken
@@ -261,11 +261,6 @@ def _seized(row: Sequence[Any], base: int) -> Delivery:
         losses=losses, suspected=suspected, runs=runs, queue=readable(queue), sent=sent, tag=tag,
         consumer=readable(consumer), seized_token=token, claimed=claimed,
     )  # fmt: skip
-
-
-def worker_of(consumer: str) -> str:
-    """The worker whose process *consumer* is."""
-    return consumer.partition("/")[0]
 
 
 def _range(holder: str) -> tuple[str, str, str]:
