@@ -14,6 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from acked.pages.view import Phase
+from tests.harness.places import Place
 from tests.harness.workers import ROOT
 from tests.pages.conftest import ARGUMENTS, CHROMIUM, Shop
 
@@ -102,7 +103,7 @@ def film(shop: Shop, browser: Browser) -> None:
 if __name__ == "__main__":
     PICTURES.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as directory:
-        shop = Shop(Path(directory), stack)
+        shop = Shop(Path(directory), stack, Place("sqlite", f"sqlite:///{directory}/pages.db"))
         try:
             draw(shop)
         finally:
