@@ -29,7 +29,7 @@ PAGE = 50
 TEXT_WINDOW = 50_000
 """Records that a search for a text looks at: it reads each as a whole."""
 
-WINDOW = 200_000
+WINDOW = 80_000
 """Records that any other search looks at."""
 
 WINDOWS = 20
