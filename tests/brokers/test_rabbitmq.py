@@ -378,7 +378,7 @@ class TestFaults:
                 lambda: broker.send([message("c")]),
                 lambda: broker.claim("w1/0", ["default"], 1),
                 lambda: broker.purge("default"),
-                lambda: connect(timeout=TIMEOUT),
+                lambda: connect(timeout=TIMEOUT).send([message("d")]),
             ):
                 began = time.monotonic()
                 with pytest.raises(BrokerUnavailable):
@@ -422,8 +422,10 @@ class TestFaults:
     def test_a_virtual_host_that_is_not_there_is_named(self, place: Place, tmp_path: Path) -> None:
         broker = RabbitMQBroker(f"{place.url}-absent", SQLiteBroker(tmp_path / "r.db"))
 
+        broker.setup()
+
         with pytest.raises(BrokerError, match="-absent"):
-            broker.setup()
+            broker.send([message("a")])
         broker.close()
 
     def test_a_deleted_queue_is_made_again(self, connect: Opener, server: RabbitServer) -> None:

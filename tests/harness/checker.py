@@ -22,6 +22,9 @@ BEGINNING = 0.05
 """Seconds between the moment a task is in its process's slot and the first line it writes, on a
 busy machine. Killed in between, it is charged a loss although it wrote nothing."""
 
+CLAIMED_AHEAD = 2.0
+"""Seconds for which a process may have had a task before it starts it, at the very most."""
+
 LEASE_ENDED = "its lease ran out"
 """What the history of a task says of a run whose worker was not heard of for a lease."""
 
@@ -111,9 +114,15 @@ class Faults:
     cut: dict[int, list[float]]
     lease: float
 
-    def last_cut(self, pid: int, before: float) -> float | None:
-        """When *pid* was last cut off before that moment."""
-        return max((at for at in self.cut.get(pid, ()) if at < before), default=None)
+    def first_cut(self, run: dict[str, Any], before: float) -> float | None:
+        """When *run*'s process was first cut off since it had the task, and before that moment.
+
+        A later one may come between the end of the lease and the next start, which has to find its
+        way through the same network.
+        """
+        since = run["from"] - CLAIMED_AHEAD
+        cuts = (at for at in self.cut.get(run["pid"], ()) if since < at < before)
+        return min(cuts, default=None)
 
 
 def _check_task(
@@ -134,7 +143,7 @@ def _check_task(
         bad.append(f"lost: {task} is {record.state} ({record.reason}), not {wanted}")
     for run, after in itertools.pairwise(runs):
         died = killed.get(run["pid"])
-        cut = faults.last_cut(run["pid"], after["from"])
+        cut = faults.first_cut(run, after["from"])
         if cut is not None and lapsed and (died is None or died > after["from"]):
             verdict.duplicates += 1
             verdict.recovered_after.append(after["from"] - cut)

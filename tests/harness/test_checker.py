@@ -73,6 +73,9 @@ GOOD = {
     "cut off twice, lapsed once": judge(
         [cut(0), *run(1, 9), cut(2), *run(6, 7, pid=2)], LAPSED, SUCCEEDED
     ),
+    "lapsed, and cut off again before the next start": judge(
+        [*run(1, 9), cut(2), cut(5.5), *run(6, 7, pid=2)], LAPSED, SUCCEEDED, losses=1
+    ),
     "killed before it wrote a line": judge(
         [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.98), SUCCEEDED, losses=1, runs=2
     ),
@@ -88,6 +91,9 @@ BAD = {
     "overlap: a started again before": judge([*run(1), *run(2, 3, pid=2), kill(4)]),
     "overlap: a started again while": judge(
         [*run(1, 9), cut(2), *run(4, 5, pid=2)], LAPSED, SUCCEEDED
+    ),
+    "unexcused duplicate: a ran again and pid": judge(
+        [cut(1), *run(4, 9), *run(6, 7, pid=2)], LAPSED, SUCCEEDED
     ),
     "unexcused duplicate: a ran again and pid 1 was not": judge([*run(1), cut(2), *run(6, 7, 2)]),
     "settled 2 times: a": judge(run(1, 2), SUCCEEDED, SUCCEEDED),

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import os
 
+LEASES = {"rabbitmq": (10.0, 2.0)}
+"""Lease and heartbeat of hosts that vanish, where they are not `SHORT_LEASE`. RabbitMQ has to
+notice by its own heartbeats that a consumer is gone, to whom it would give what restarts; they are
+made for the lease that is the default."""
+
+SHORT_LEASE = 2.0, 0.5
+"""Lease and heartbeat, seconds."""
+
 LONG = os.environ.get("ACKED_LONG") == "1"
 LEASE = 4.0
 """Seconds of the lease in tests that set no other."""

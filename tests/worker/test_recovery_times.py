@@ -8,10 +8,9 @@ from tests.harness import history
 from tests.harness.places import BROKERS
 from tests.harness.workers import until
 from tests.worker.conftest import HOSTS, Shop, on
-from tests.worker.forms import LONG, report, sizes
+from tests.worker.forms import LEASES, LONG, SHORT_LEASE, report, sizes
 
 pytestmark = pytest.mark.chaos
-LEASE, HEARTBEAT = 2.0, 0.5
 BOUND = 1.0
 """Seconds from a kill on this host to the new start."""
 
@@ -83,7 +82,8 @@ def test_the_task_of_a_killed_worker_runs_again_within_a_second(shop: Shop) -> N
 def test_the_task_of_a_vanished_host_runs_again_within_its_lease_and_a_heartbeat(
     shop: Shop,
 ) -> None:
-    shop.environment |= {"SHOP_LEASE": str(LEASE), "SHOP_HEARTBEAT": str(HEARTBEAT)}
+    lease, heartbeat = LEASES.get(shop.place.kind, SHORT_LEASE)
+    shop.environment |= {"SHOP_LEASE": str(lease), "SHOP_HEARTBEAT": str(heartbeat)}
     shop.open()
     elsewhere = shop.directory / "elsewhere"
     elsewhere.mkdir()
@@ -107,4 +107,4 @@ def test_the_task_of_a_vanished_host_runs_again_within_its_lease_and_a_heartbeat
         shop.finish(result.id)
         rescuer.stop()
         until(lambda: not rescuer.processes, what="the end of the rescuer")
-    restarts(shop, "vanished host", waits, bound=LEASE + HEARTBEAT + BUSY)
+    restarts(shop, "vanished host", waits, bound=lease + heartbeat + BUSY)

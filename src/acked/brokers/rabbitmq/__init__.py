@@ -109,11 +109,9 @@ class RabbitMQBroker(TaskRecords):
         return runtime_directory(f"{self._address.identity} {self._ledger.url}")
 
     def setup(self) -> None:
-        """Make what the ledger needs, and what every virtual host has in RabbitMQ. The queues are
-        made when they are first used."""
+        """Make what the ledger needs. What RabbitMQ needs is made when it is first used, by who
+        sends or consumes, on the connection that he uses for it."""
         self._ledger.setup()
-        with self._sessions.use() as session:
-            session.ask(session.consumer.connect())
 
     def conditions(self) -> list[Condition]:
         with self._sessions.use() as session:

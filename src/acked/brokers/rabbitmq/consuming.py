@@ -177,15 +177,6 @@ class Consumer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(arrived.wait(), ARRIVAL if found else ON_THE_WAY)
 
-    async def connect(self) -> None:
-        """Connect, if that is not done.
-
-        Raises:
-            BrokerError: RabbitMQ cannot be reached, or refuses us.
-        """
-        async with self._working:
-            await self._get_link()
-
     async def heads(self, names: Iterable[str]) -> dict[str, float | None]:
         """Since when the first message of each of the queues *names* has been there."""
         async with self._working:

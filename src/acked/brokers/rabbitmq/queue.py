@@ -48,12 +48,13 @@ class TaskQueue:
         now = self._ledger.clock.now()
         outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
         with self._sessions.use() as session:
+            deadline = session.deadline()
             # Before anything is stored: where RabbitMQ is away, nothing is.
             if not session.publisher.is_up:
-                session.ask(session.publisher.get_ready())
+                session.ask(session.publisher.get_ready(), deadline=deadline)
             self._ledger.send(messages)
             try:
-                session.ask(session.publisher.publish(outgoing))
+                session.ask(session.publisher.publish(outgoing), deadline=deadline)
             except BrokerError as error:
                 raise type(error)(
                     f"{error} It is in the records already, so it may still run; sending it again "

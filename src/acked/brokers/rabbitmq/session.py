@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -23,6 +24,9 @@ from acked.brokers.rabbitmq.publishing import Publisher
 from acked.errors import BrokerUnavailable
 
 T = TypeVar("T")
+
+LAST_PART = 0.2
+"""Of a call's time, what its last question to RabbitMQ has at least."""
 
 CLOSING = 1.0
 """Seconds that the end of a session may take."""
@@ -46,15 +50,26 @@ class Session:
         self.consumer = Consumer(address, timeout, on_delivery)
         self._thread.start()
 
-    def ask(self, question: Coroutine[Any, Any, T]) -> T:
+    def deadline(self) -> float:
+        """Monotonic time until which a call that begins now may take."""
+        return time.monotonic() + self._timeout
+
+    def ask(self, question: Coroutine[Any, Any, T], *, deadline: float | None = None) -> T:
         """What *question* gives.
+
+        Args:
+            deadline: Of the call that it is a part of; by default it has the time of a whole call.
+                A part that comes late still has some.
 
         Raises:
             BrokerUnavailable: There was no answer in time.
         """
         answer = self.begin(question)
+        seconds = self._timeout
+        if deadline is not None:
+            seconds = max(deadline - time.monotonic(), self._timeout * LAST_PART)
         try:
-            return answer.result(self._timeout)
+            return answer.result(seconds)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             answer.cancel()
             raise BrokerUnavailable(
