@@ -148,6 +148,7 @@ def test_keys_search_move_open_and_explain(ops: Ops, enter: Any) -> None:
     page.get_by_label("Queue").fill("keys")
     page.keyboard.press("Enter")
     expect(page.locator("#tasks tbody tr")).to_have_count(3)
+    page.wait_for_load_state()
     for key in "jjk":
         page.keyboard.press(key)
     expect(page.locator("#tasks a", has_text=ids[2][-12:])).to_be_focused()
@@ -157,6 +158,7 @@ def test_keys_search_move_open_and_explain(ops: Ops, enter: Any) -> None:
     page.locator("#tasks a", has_text=ids[1][-12:]).focus()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"id={ids[1]}"))
+    page.wait_for_load_state()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")

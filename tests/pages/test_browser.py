@@ -28,6 +28,8 @@ def card(page: Page, index: int = 0) -> Any:
 def shows(page: Page, phase: Phase, text: str = "", *, index: int = 0) -> None:
     """Wait until the page shows *phase*, and *text* somewhere in it."""
     expect(card(page, index)).to_have_attribute("data-phase", phase.value)
+    # Until it has heard anything, a widget looks as if it waited.
+    expect(card(page, index).locator(".headline")).not_to_have_text("")
     if text:
         expect(card(page, index)).to_contain_text(text)
 

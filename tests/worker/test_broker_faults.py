@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from acked.brokers.rabbitmq.mending import NEW
 from acked.delivery import State
 from acked.errors import BrokerError
 from tests.harness.checker import Verdict
@@ -52,6 +53,12 @@ def test_a_broker_killed_while_it_is_sent_to_loses_and_doubles_nothing(shop: Sho
     server = shop.place.running
     for _ in range(2):
         shop.work(processes=1)
+    warm = shop.tasks.work.delay(0.0).id
+    shop.finish(warm)
+    if shop.place.kind == "rabbitmq":
+        # Of a queue it has made just now, it forgets half when it is killed; mending that takes
+        # longer than 5 s, and has a test of its own.
+        time.sleep(NEW)
     count = sizes(500, 10_000)
     producers = [shop.produce(name, count, pause=0.004) for name in ("a", "b")]
     resumed = []
@@ -70,7 +77,7 @@ def test_a_broker_killed_while_it_is_sent_to_loses_and_doubles_nothing(shop: Sho
         each.wait(300 if LONG else 60)
     shop.drain(within=2 * LEASE + 10)
     print(f"\nworking again after the port answers: {[round(x, 2) for x in sorted(resumed)]}")
-    judge(shop, f"broker killed {KILLS} times")
+    judge(shop, f"broker killed {KILLS} times", warm)
     assert max(resumed, default=0.0) <= 5.0
 
 
