@@ -72,6 +72,14 @@ class ServerClock:
         return self.now()
 
     @property
+    def expected(self) -> float | None:
+        """What the server's clock says now, unless it was set since its last answer; None before
+        the first. A lease has run out only by the server's clock and by this one: so it does not
+        while nobody has noticed yet that the server's was set forward."""
+        offset = self._offset
+        return None if offset is None else time.clock_gettime(_STEADY) + offset
+
+    @property
     def since_jump(self) -> float:
         """Seconds since the server's clock was last seen to jump; infinite where it never was."""
         return time.clock_gettime(_STEADY) - self._jumped_at

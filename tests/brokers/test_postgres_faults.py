@@ -357,6 +357,22 @@ def test_nobody_is_declared_dead_by_a_clock_that_was_set(broker: PostgresBroker,
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
+def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
+    broker: PostgresBroker,
+) -> None:
+    broker.send([message("a")])
+    broker.renew(beat("w1"))
+    broker.claim("w1/0", ["default"], 1)
+    # As if the server had told an earlier time until now: it was set forward by an hour.
+    offset = broker._server_clock._offset
+    assert offset is not None
+    with psycopg.connect(broker.address, autocommit=True) as operator:
+        operator.execute("UPDATE acked.worker SET lease_until = lease_until - 3600")
+    broker._server_clock._offset = offset - 3600
+
+    assert broker.reap(by="w2") == []
+
+
 def test_claims_stay_short_while_an_old_snapshot_keeps_what_was_claimed(
     broker: PostgresBroker, url: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import closing
 
 import apsw
 
@@ -175,20 +176,37 @@ def test_the_lock_of_a_killed_worker_is_not_held_by_what_its_task_forked(shop: S
         os.kill(line["child"], signal.SIGKILL)
 
 
+def freeze(pids: list[int], shop: Shop) -> None:
+    """SIGSTOP all of *pids*, at a moment in which none of them holds the lock of the database."""
+    with closing(apsw.Connection(str(shop.database))) as connection:
+        connection.set_busy_timeout(200)
+        while True:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except apsw.BusyError:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+                time.sleep(0.01)
+            else:
+                return
+
+
 def test_what_was_claimed_ahead_by_a_process_that_slept_is_not_started(shop: Shop) -> None:
     shop.environment |= {"SHOP_LEASE": "1", "SHOP_HEARTBEAT": "0.2"}
     shop.open()
     frozen = shop.work(processes=1)
     results = shop.tasks.work.delay_many([(0.005,)] * 400)
     shop.started(results[20].id)
-    whole = [frozen.pid, frozen.template, *frozen.processes]
-    for pid in whole:
-        os.kill(pid or 0, signal.SIGSTOP)
+    whole = [frozen.pid, frozen.template or 0, *frozen.processes]
+    freeze(whole, shop)
     shop.work(processes=1)
     ids = [r.id for r in results]
     shop.finish(*ids)
     for pid in whole:
-        os.kill(pid or 0, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     after = shop.tasks.work.delay_many([(0.01,)] * 50)
     shop.finish(*(r.id for r in after))
     # The one that was running, and at most one that had ended and was not written yet.

@@ -24,7 +24,6 @@ from acked.brokers.postgres.values import (
     text,
     texts,
 )
-from acked.clock import ServerClock
 from acked.delivery import Delivery, Settlement
 from acked.message import Message, encode
 
@@ -92,7 +91,8 @@ PROMOTE = Statement(
 LAPSED = Statement(
     """
     DELETE FROM {schema}.worker
-    WHERE lease_until <= coalesce($1, extract(epoch FROM clock_timestamp())::float8)
+    WHERE lease_until
+        <= coalesce($1, least(extract(epoch FROM clock_timestamp())::float8, $2::float8))
     """
 )
 
@@ -180,14 +180,17 @@ class TaskQueue(Store):
         for (queue,) in queues:
             self._promote(queue)
         self._database.run(Call(SUM_UP))
-        clock = self.clock
-        if isinstance(clock, ServerClock) and clock.since_jump < DEFAULT_LEASE:
+        clock = self._server_clock
+        if self._given_clock is None and clock.since_jump < DEFAULT_LEASE:
             # Leases were counted by a clock that was set since. Everybody gets the time to beat.
             return []
         # The dead are forgotten first: *by* may be one of them, and gets a lease with what it
         # seizes.
         _, ((holders,),), living = self._database.run(
-            Call(LAPSED, (self._steady(),)), Call(HOLDERS), Call(LIVING), repeatable=True
+            Call(LAPSED, (self._steady(), float8(clock.expected))),
+            Call(HOLDERS),
+            Call(LIVING),
+            repeatable=True,
         )
         alive = {worker for (worker,) in living}
         dead = [each for each in holders if worker_of(each) not in alive]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.consuming import Consumer
 from acked.brokers.rabbitmq.publishing import Publisher
 from acked.errors import BrokerUnavailable
+
+logger = logging.getLogger("acked.broker")
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ class Session:
         self._address = address
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_on_error)
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
         self.publisher = Publisher(address, timeout)
         self.consumer = Consumer(address, timeout, on_delivery)
@@ -109,6 +113,16 @@ class Session:
             self._loop.call_later(0.02, self._loop.stop)
             self._loop.run_forever()
             self._loop.close()
+
+
+def _on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback failed. The driver fails a check of its own where a connection is cut while it is
+    being made; whoever waited for it has been told, and a traceback would tell nobody more."""
+    error = context.get("exception")
+    if isinstance(error, AssertionError):
+        logger.debug("the driver was interrupted: %s", error)
+    else:
+        loop.default_exception_handler(context)
 
 
 class Sessions:

@@ -100,9 +100,11 @@ class TaskQueue(Store):
         base = token_base()
         bases = [*self._unheard.get(by, ()), base]
         try:
+            expected = self._server_clock.expected if self._given is None else None
             about, (bodies,) = self._run(
-                scripts.SEIZE, holder, by, base, judge, bases, self._client.process
-            )
+                scripts.SEIZE, holder, by, base, judge, bases, self._client.process,
+                False if expected is None else expected,
+            )  # fmt: skip
         except BrokerError:
             # It may have happened. The next one of this taker asks again.
             self._unheard[by] = bases

@@ -5,6 +5,8 @@
 -- args[6]  whether a lease that has run out ends here
 -- args[7]  bases of earlier seizures of the same taker whose answers were lost, and this one's
 -- args[8]  the process that takes over
+-- args[9]  what the caller expects the time to be, false where it has no idea: if the clock was set
+--          forward just now, no lease has run out
 -- Returns  {now, rows of the deliveries}, bodies.
 --
 -- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
@@ -46,7 +48,8 @@ if holder ~= '' then
   if holder ~= by then bar(holder, args[8]) end
 else
   if args[6] then
-    for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'lease', '-inf', steady)) do
+    local until_then = exact(args[9] and min(steady, args[9]) or steady)
+    for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'lease', '-inf', until_then)) do
       call('ZREM', P .. 'lease', worker)
       call('HDEL', P .. 'beat', worker)
     end
