@@ -25,6 +25,7 @@ from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
 from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
 from acked.errors import ConfigurationError, NotSendable
+from acked.instead import OF_AN_APPLICATION
 from acked.message import Message
 from acked.options import GivenOptions
 from acked.project import default_broker_url, module_name
@@ -35,28 +36,6 @@ from acked.sending import announce, as_celery_tells
 from acked.shield import shielded
 from acked.signature import Signature
 from acked.task import CHUNK, AsyncTask, Task
-
-_GIVE_SETTINGS = "give settings to Acked(...), or later to app.configure(...)"
-_NO_BROADCAST = (
-    "the commands `acked status`, `acked list` and `acked revoke` read and write records"
-)
-
-INSTEAD = {
-    "add_periodic_task": "periodic tasks are not available yet: let cron call delay()",
-    "autodiscover_tasks": (
-        "start the worker with the module that imports all your tasks: acked worker scans:app"
-    ),
-    "backend": "results are kept with the tasks: app.AsyncResult(task_id)",
-    "config_from_object": _GIVE_SETTINGS,
-    "control": _NO_BROADCAST,
-    "main": "app.name is its name",
-    "on_after_configure": "periodic tasks are not available yet: let cron call delay()",
-    "on_after_finalize": "periodic tasks are not available yet: let cron call delay()",
-    "register_task": "use @app.task(base=...) on a function",
-    "Task": "subclass acked.Task and name it in @app.task(base=...)",
-    "worker_main": "start the worker with the command `acked worker`",
-}
-"""What a Celery application has and this one has not, and what to do instead."""
 
 _HOST = SystemClock()
 
@@ -136,7 +115,7 @@ class Acked:
     if not TYPE_CHECKING:  # a type checker would take every name for an attribute
 
         def __getattr__(self, name: str) -> Never:
-            remedy = f": {INSTEAD[name]}" if name in INSTEAD else ""
+            remedy = f": {OF_AN_APPLICATION[name]}" if name in OF_AN_APPLICATION else ""
             raise AttributeError(f"an application has no {name!r}{remedy}.", name=name, obj=self)
 
     @property
