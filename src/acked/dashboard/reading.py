@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -18,17 +17,13 @@ from acked.dashboard.query import Query
 from acked.dashboard.rates import SPANS, RateReader, Rates
 from acked.dashboard.rerun import blank_call
 from acked.delivery import State
+from acked.pages.cached import Cached
 from acked.record import Record
 from acked.redaction import redact_text
 from acked.story import Story, parameter_names, story, task_line
 
-T = TypeVar("T")
-
 AGAIN_AFTER = 2.0
 """Seconds between two counts of the queues, and between two looks at the failures."""
-
-SHARE = 0.05
-"""Share of one core that such reading may take, however many pages are open."""
 
 FAILURES = 1_000
 """Failures that are grouped: the newest ones."""
@@ -109,29 +104,6 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
 
 
-class Cached:
-    """Something that costs too much to read for each page: read again after a while, the later the
-    longer it takes."""
-
-    def __init__(self) -> None:
-        self._value: Any = None
-        self._until = float("-inf")
-
-    def get(self, read: Callable[[], T]) -> T:
-        """What *read* gives, or gave a moment ago."""
-        began = time.monotonic()
-        if began >= self._until:
-            self._value = read()
-            took = time.monotonic() - began
-            self._until = time.monotonic() + max(AGAIN_AFTER, took / SHARE)
-        value: T = self._value
-        return value
-
-    def forget(self) -> None:
-        """Something was changed: read again."""
-        self._until = float("-inf")
-
-
 class Reader:
     """Everything that is read of *app*'s broker."""
 
@@ -139,8 +111,12 @@ class Reader:
         self.app = app
         self.finder = Finder(app)
         self._rates = RateReader()
-        self._counts = Cached()
-        self._failures = Cached()
+        # Asked of the application each time, since it opens its broker at the first use.
+        self._counts = Cached(lambda: app.records.counts(), every=AGAIN_AFTER)
+        self._failures = Cached(
+            lambda: app.records.search(Filter(states=(State.FAILURE,)), limit=FAILURES),
+            every=AGAIN_AFTER,
+        )
         self._conditions: list[Condition] | None = None
 
     def forget(self) -> None:
@@ -155,7 +131,7 @@ class Reader:
 
     def counts(self) -> list[QueueCounts]:
         """Of each queue, a moment old at most."""
-        return self._counts.get(self.app.records.counts)
+        return self._counts.get()
 
     def queues(self, workers: list[WorkerRecord]) -> list[QueueRow]:
         """Every queue that has tasks, is paused, or is consumed."""
@@ -194,9 +170,7 @@ class Reader:
 
     def failed(self) -> list[Record]:
         """The newest failures, a moment old at most."""
-        return self._failures.get(
-            lambda: self.app.records.search(Filter(states=(State.FAILURE,)), limit=FAILURES)
-        )
+        return self._failures.get()
 
     # -- one page each -----------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from acked.delivery import State
 from acked.errors import MessageUnreadable
 from acked.message import decode
 from acked.options import with_overrides
+from acked.pages.cached import Cached
 from acked.pages.view import Known
 from acked.record import Record
 from acked.result import AsyncResult
@@ -26,9 +26,6 @@ COUNTS_EVERY = 2.0
 
 WORKERS_EVERY = 1.0
 """Seconds between two looks at who is alive."""
-
-COUNTS_SHARE = 0.05
-"""Share of one core that counting may take: a queue of millions is counted less often."""
 
 ResultWords = Callable[[AsyncResult[Any]], object]
 """Something the developer says about a task that succeeded; None says nothing."""
@@ -50,10 +47,8 @@ class Reader:
         self._app = app
         self._result_link = result_link
         self._show_result = show_result
-        self._counts: dict[str, int] = {}
-        self._count_again = float("-inf")
-        self._dead: frozenset[str] = frozenset()
-        self._look_again = float("-inf")
+        self._waiting = Cached(self._count, every=COUNTS_EVERY)
+        self._dead = Cached(self._look_who_is_dead, every=WORKERS_EVERY)
 
     def read(self, task_id: str) -> Known:
         return self.read_all({task_id: None})[task_id]
@@ -74,7 +69,7 @@ class Reader:
         if record is None:
             return before if before is not None and before.record is None else Known(record=None)
         waiting = in_line.get(record.queue) if record.state is State.QUEUED else None
-        is_lost = record.state is State.RUNNING and worker_of(record.consumer) in self._now_dead()
+        is_lost = record.state is State.RUNNING and worker_of(record.consumer) in self._dead.get()
         if before is not None and before.record == record:
             if (before.in_line, before.is_lost) == (waiting, is_lost):
                 return before
@@ -93,22 +88,16 @@ class Reader:
     def _in_line(self, records: Iterable[Record | None]) -> Mapping[str, int]:
         if not any(record and record.state is State.QUEUED for record in records):
             return {}
-        began = time.monotonic()
-        if began >= self._count_again:
-            self._counts = {each.queue: each.queued for each in self._app.records.counts()}
-            took = time.monotonic() - began
-            self._count_again = began + max(COUNTS_EVERY, took / COUNTS_SHARE)
-        return self._counts
+        return self._waiting.get()
 
-    def _now_dead(self) -> frozenset[str]:
+    def _count(self) -> dict[str, int]:
+        return {each.queue: each.queued for each in self._app.records.counts()}
+
+    def _look_who_is_dead(self) -> frozenset[str]:
         """Workers whose lease has run out, though nobody has noticed yet: where none is left, that
         is as long as none is started."""
-        began = time.monotonic()
-        if began >= self._look_again:
-            workers = self._app.records.workers()
-            self._dead = frozenset(each.worker for each in workers if each.lease_left < 0)
-            self._look_again = began + WORKERS_EVERY
-        return self._dead
+        workers = self._app.records.workers()
+        return frozenset(each.worker for each in workers if each.lease_left < 0)
 
     def _tries(self, record: Record) -> int | None:
         """How many times at most it is run; None for no limit, or one that is not known here."""

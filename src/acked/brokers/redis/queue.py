@@ -100,7 +100,7 @@ class TaskQueue(Store):
         base = token_base()
         bases = [*self._unheard.get(by, ()), base]
         try:
-            expected = self._server_clock.expected if self._given is None else None
+            expected = self._server_clock.expected
             about, (bodies,) = self._run(
                 scripts.SEIZE, holder, by, base, judge, bases, self._client.process,
                 False if expected is None else expected,
