@@ -470,6 +470,22 @@ def test_a_server_whose_clock_was_set_buries_nobody_for_a_lease(
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
+def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.renew(beat("w1"))
+    broker.send([message("a")])
+    assert claimed(broker) == ["a"]
+    key, now = f"{broker._client.base}lease", broker.clock.now()
+    # As if the server had told an earlier time until now: it was set forward by an hour.
+    broker._client.ask("ZADD", key, str(now - 3590), "w1")
+    with monkeypatch.context() as patch:
+        patch.setattr(ServerClock, "expected", now - 3600)
+        assert broker.reap(by="w2") == []
+
+    assert [held.id for held in broker.reap(by="w2")] == ["a"]
+
+
 def test_a_server_whose_clock_was_set_back_prolongs_no_lease(broker: RedisBroker) -> None:
     broker.renew(beat("w1", lease=20))
     key = f"{broker._client.base}lease"

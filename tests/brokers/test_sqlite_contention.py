@@ -56,7 +56,7 @@ def test_contention_and_a_long_reader_are_no_errors_and_leave_a_short_log(tmp_pa
         )
         for number in range(PROCESSES)
     ]  # fmt: skip
-    time.sleep(max(0.0, HELD - (time.monotonic() - opened)))
+    time.sleep(max(0.0, HELD - (time.monotonic() - opened)))  # how long the snapshot is held
     reader.execute("COMMIT")
     reader.close()
     for process in processes:

@@ -17,7 +17,8 @@ from acked.dashboard import hash_password
 from tests.dashboard.staging import Shop
 from tests.harness.places import BROKERS, Place, Servers
 from tests.harness.workers import ROOT, Worker, until
-from tests.pages.conftest import answers, axe, browser, free_port, visit
+from tests.pages.conftest import answers, axe, browser, visit
+from tests.servers.server import free_port
 
 __all__ = ["axe", "browser", "visit"]
 

@@ -23,7 +23,8 @@ from acked.dashboard.query import Query
 from tests.dashboard import shop as tasks
 from tests.dashboard.staging import Past, Shop, open_shop
 from tests.harness.workers import ROOT
-from tests.pages.conftest import ARGUMENTS, CHROMIUM, free_port
+from tests.pages.conftest import ARGUMENTS, CHROMIUM
+from tests.servers.server import free_port
 
 PICTURES = ROOT / "docs" / "images" / "dashboard"
 LOOKS = {

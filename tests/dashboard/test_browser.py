@@ -13,7 +13,7 @@ from acked.delivery import Failure, State
 from tests.dashboard.conftest import PASSWORD, Ops, on_every_broker
 from tests.dashboard.staging import HOSTILE
 from tests.harness.workers import until
-from tests.pages.conftest import TOLD, Open
+from tests.pages.conftest import TOLD, Open, violations
 
 expect.set_options(timeout=TOLD)
 
@@ -192,14 +192,6 @@ def test_hostile_texts_do_nothing(ops: Ops, enter: Any) -> None:
     for path in ("/", "/tasks", "/failures", "/queues", f"/task?id={task_id}"):
         page.goto(ops.url + path)
         assert page.locator("main img").count() == 0
-
-
-def violations(page: Page) -> list[str]:
-    found: list[str] = page.evaluate(
-        """async () => (await axe.run(document)).violations.map(
-            (each) => each.id + ": " + each.nodes.map((node) => node.html).join(" "))"""
-    )
-    return found
 
 
 def pages(ops: Ops) -> list[str]:

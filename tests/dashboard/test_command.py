@@ -15,7 +15,8 @@ from acked import cli
 from acked.dashboard import hash_password
 from acked.dashboard.passwords import is_hash
 from tests.harness.workers import ROOT, until
-from tests.pages.conftest import answers, free_port
+from tests.pages.conftest import answers
+from tests.servers.server import free_port
 
 HASH = hash_password("correct horse battery")
 

@@ -84,7 +84,7 @@ def main(name: str, count: int, pause: float, countdown: float) -> None:
 def _send_again(shop: Any, task: str) -> None:
     deadline = time.monotonic() + AGAIN_FOR
     while time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two tries
         began = time.monotonic()
         try:
             shop.work.apply_async((0.001,), task_id=task)

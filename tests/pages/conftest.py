@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.harness.places import BROKERS, Place, Servers
 from tests.harness.workers import ROOT, Worker, until
 from tests.pages.staging import Stage
+from tests.servers.server import free_port
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
@@ -32,13 +33,6 @@ TOLD = 10_000
 """Milliseconds within which a page must show what became of its task."""
 
 on_every_broker = pytest.mark.parametrize("site", BROKERS, indirect=True, scope="package")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:
@@ -199,3 +193,12 @@ def axe(pytestconfig: pytest.Config) -> str:
     if not source.exists():
         assert npm(["install", "--prefix", str(folder), "--no-audit", "--no-fund", AXE]) == 0
     return source.read_text(encoding="utf-8")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core, which the page has loaded, finds on it."""
+    found: list[str] = page.evaluate(
+        """async () => (await axe.run(document)).violations.map(
+            (each) => each.id + ": " + each.nodes.map((node) => node.html).join(" "))"""
+    )
+    return found

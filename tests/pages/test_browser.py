@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from acked.pages.view import Phase
 from tests.harness.workers import Worker, until
-from tests.pages.conftest import TOLD, Open, Server, Shop, on_every_broker
+from tests.pages.conftest import TOLD, Open, Server, Shop, on_every_broker, violations
 
 expect.set_options(timeout=TOLD)
 
@@ -374,14 +374,6 @@ def test_a_link_that_does_not_work_says_so_and_asks_no_more(shop: Shop, visit: O
 
 
 # -- for everybody ---------------------------------------------------------------------------------
-
-
-def violations(page: Page) -> list[str]:
-    found: list[str] = page.evaluate(
-        """async () => (await axe.run(document)).violations.map(
-            (each) => each.id + ": " + each.nodes.map((node) => node.html).join(" "))"""
-    )
-    return found
 
 
 def test_axe_finds_nothing_on_any_phase_light_or_dark(shop: Shop, visit: Open, axe: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.harness.workers import ROOT, Worker, until
-from tests.pages.conftest import TOLD, Open, answers, free_port
+from tests.pages.conftest import TOLD, Open, answers
+from tests.servers.server import free_port
 
 BIN = Path(sys.executable).parent
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from acked.brokers.postgres import PostgresBroker
+from tests.harness.workers import alive
 from tests.servers.server import Server, program
 
 PLACES = tuple(
@@ -122,7 +123,7 @@ class PostgresServer(Server):
             for pid in (self.process.pid, *sessions):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            while number == signal.SIGKILL and any(map(_is_alive, sessions)):
+            while number == signal.SIGKILL and any(map(alive, sessions)):
                 time.sleep(0.002)
 
     def _sessions(self) -> list[int]:
@@ -139,9 +140,3 @@ class PostgresServer(Server):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(20)
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False

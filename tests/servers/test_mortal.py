@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.places import SERVERS
-from tests.harness.workers import ROOT, until
+from tests.harness.workers import ROOT, alive, until
 
 SESSION = """
 import sys, time
@@ -21,13 +21,6 @@ server = Servers().get(sys.argv[1])
 print(server.process.pid, server.directory.parent, flush=True)
 time.sleep(60)
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def removed(directory: Path) -> bool:
@@ -43,9 +36,9 @@ def test_a_session_that_is_killed_takes_its_server_with_it(kind: str) -> None:
     assert session.stdout is not None
     with session.stdout:
         pid, _, directory = session.stdout.readline().strip().partition(" ")
-    assert is_alive(int(pid))
+    assert alive(int(pid))
     session.send_signal(signal.SIGKILL)
     session.wait(10)
-    until(lambda: not is_alive(int(pid)), what=f"the end of {kind}")
+    until(lambda: not alive(int(pid)), what=f"the end of {kind}")
     # What it started for itself ends a moment later.
     until(lambda: removed(Path(directory)), what="its directory to be removed")

@@ -115,7 +115,7 @@ def test_a_black_hole_keeps_the_end_of_a_connection_to_itself(
     proxy.set(black_hole=True)
     client.sendall(b"b")
     client.close()
-    time.sleep(0.2)
+    time.sleep(0.2)  # in which the end would have come through
     assert echo.ends == []
     proxy.heal()
     deadline = time.monotonic() + 10

@@ -108,7 +108,7 @@ def test_a_storm_of_resets_silences_no_worker(shop: Shop) -> None:
     producer = shop.produce("steady", sizes(900, 12_000), pause=0.004)
     for round_ in range(sizes(3, 50)):
         sever(shop.place)
-        time.sleep(0.6)
+        time.sleep(0.6)  # a reset alone, then a burst of three in less than a second
         for _ in range(3):
             detour.reset_all()
             resets += 1
@@ -159,9 +159,9 @@ def test_a_half_broken_network_loses_and_doubles_nothing(shop: Shop) -> None:
     ]
     for weather in spells:
         detour.set(**weather)
-        time.sleep(20 if LONG else 1.5)
+        time.sleep(20 if LONG else 1.5)  # how long the network is like that
         detour.heal()
-        time.sleep(0.3)
+        time.sleep(0.3)  # of good weather in between
     for each in producers:
         each.wait(300)
     shop.drain(within=2 * LEASE + 10)
@@ -240,7 +240,7 @@ def test_etas_survive_the_broker_and_fire_once(shop: Shop) -> None:
     for _ in range(sizes(2, 5)):
         server.kill()
         server.start()
-        time.sleep(0.2)
+        time.sleep(0.2)  # in which some become due
     shop.drain(within=60)
     verdict = shop.check(list(due))
     report(f"ETAs, {shop.place.kind}", verdict)

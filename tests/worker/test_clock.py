@@ -72,7 +72,7 @@ def ran_once(shop: Shop, ids: list[str]) -> None:
 def test_what_is_due_fires_within_a_second_of_the_clock(shop: Shop, wall: Wall) -> None:
     shop.work()
     results = [shop.tasks.work.apply_async((0.0,), countdown=HOUR) for _ in range(sizes(100, 1000))]
-    time.sleep(1.5)
+    time.sleep(1.5)  # several looks of the worker at what is due, which it must leave alone
     assert shop.history("start") == []
     jumped = time.monotonic()
     wall.jump(HOUR)
@@ -88,7 +88,7 @@ def test_a_clock_set_back_makes_nothing_early_and_nothing_stuck(shop: Shop, wall
     wall.jump(-HOUR)
     now = shop.tasks.noop.delay(1)
     assert now.get(timeout=10) == 1
-    time.sleep(2.5)
+    time.sleep(2.5)  # past its time, had the clock not been set back
     assert shop.record(soon.id).state is State.SCHEDULED, "it is due by the clock, an hour from now"
     wall.jump(HOUR)
     assert shop.finish(soon.id)[0].state is State.SUCCESS
@@ -99,7 +99,7 @@ def test_a_clock_set_forward_does_not_delete_results(shop: Shop, wall: Wall) -> 
     done = shop.tasks.noop.delay(5)
     done.get(timeout=10)
     wall.jump(10 * 365 * 24 * HOUR)
-    time.sleep(1.5)
+    time.sleep(1.5)  # the upkeep that would delete it comes each second
     shop.finish(shop.tasks.noop.delay(6).id)
     assert done.get(timeout=1) == 5
 
@@ -153,7 +153,7 @@ def test_what_is_due_by_the_servers_clock_fires_within_a_second(
     shop, clock = moved
     shop.work()
     results = [shop.tasks.work.apply_async((0.0,), countdown=HOUR) for _ in range(sizes(100, 1000))]
-    time.sleep(0.5)
+    time.sleep(0.5)  # in which a worker that took them for due would have started them
     assert shop.history("start") == []
     jumped = time.monotonic()
     clock.jump_to(HOUR)

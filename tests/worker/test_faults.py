@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from acked.delivery import State
+from acked.worker.template import MARK
 from tests.harness import history
 from tests.harness.places import BROKERS
 from tests.harness.workers import alive, until
@@ -163,13 +164,13 @@ def test_rolling_restarts_lose_and_double_nothing(shop: Shop) -> None:
     keeper = shop.work(processes=1)
     for _ in range(sizes(2, 50)):
         worker = shop.work(processes=1)
-        time.sleep(0.3)
+        time.sleep(0.3)  # of work before the next restart
         assert worker.stop() == 0
     verdict_so_far = shop.history("start")
     assert len({line["task"] for line in verdict_so_far}) == len(verdict_so_far)
     for _ in range(sizes(1, 10)):
         worker = shop.work("--grace", "0.01", processes=1)
-        time.sleep(0.3)
+        time.sleep(0.3)  # as above
         for pid in worker.processes:
             history.note("kill", victim=pid)
         worker.stop()
@@ -189,19 +190,17 @@ def test_what_a_task_started_dies_with_it(shop: Shop, how: str, end: str) -> Non
     worker = shop.work(processes=1)
     for _ in range(sizes(2, 34)):
         result = shop.tasks.spawns.apply_async((how,), time_limit=0 if end == "kill" else 1.0)
-        until(
+        (spawned, *_) = until(
             lambda: [x for x in shop.history("spawned") if x["task"] == result.id],
             what="descendant",
         )
-        time.sleep(0.1)
-        spawned = [line for line in shop.history("spawned") if line["task"] == result.id]
-        descendants = _sleepers(worker.pid)
-        assert descendants
+        process = spawned["pid"]
+        descendants = until(lambda: _sleepers(process), what="a descendant that sleeps")
         if end == "kill":
-            worker.kill_process(spawned[0]["pid"])
+            worker.kill_process(process)
             result.revoke()
         else:
-            until(lambda: not alive(spawned[0]["pid"]), what="the limit")
+            until(lambda: not alive(process), what="the limit")
         until(
             lambda: not [pid for pid in descendants if alive(pid)], within=2.0,
             what="no descendants",
@@ -209,15 +208,16 @@ def test_what_a_task_started_dies_with_it(shop: Shop, how: str, end: str) -> Non
         shop.finish(result.id)
 
 
-def _sleepers(root: int) -> list[int]:
-    """Every process below *root* that runs the sleeping descendant's code."""
+def _sleepers(process: int) -> list[int]:
+    """Every process that a task of *process* has started to sleep, wherever it stands by now."""
+    mark = f"{MARK}={process}".encode()
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{name}/cmdline").read_bytes()
-                environment = Path(f"/proc/{name}/environ").read_bytes()
-                if b"time.sleep(60" in command and b"ACKED_CONSUMER_PID" in environment:
+                environment = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+                if b"time.sleep(60" in command and mark in environment:
                     found.append(int(name))
     return found
 
@@ -229,7 +229,7 @@ def test_the_death_of_the_supervisor_alone_leaves_no_second_owner(shop: Shop) ->
     ids = send_work(shop, sizes(400, 6_000))
     for _ in range(sizes(2, 30)):
         victim = shop.work(processes=2)
-        time.sleep(0.2)
+        time.sleep(0.2)  # of work before its supervisor dies
         below = [*victim.processes, victim.template]
         for pid in below:
             history.note("kill", victim=pid)
@@ -275,7 +275,7 @@ def test_long_etas_survive_restarts_and_fire_once(shop: Shop) -> None:
     ]
     for _ in range(5):
         worker = shop.work(processes=1)
-        time.sleep(0.4)
+        time.sleep(0.4)  # in which some become due
         worker.kill_tree()
     shop.work()
     shop.drain(within=60)

@@ -92,7 +92,7 @@ def test_a_locked_database_costs_no_live_worker_its_tasks(shop: Shop) -> None:
     blocker = apsw.Connection(str(shop.database))
     blocker.set_busy_timeout(5_000)
     blocker.execute("BEGIN IMMEDIATE")
-    time.sleep(2.0)
+    time.sleep(2.0)  # twice the lease
     blocker.execute("ROLLBACK")
     blocker.close()
     ids = [result.id for result in results]

@@ -75,7 +75,7 @@ def test_scripts_that_are_forgotten_all_the_time_cost_nothing(
     while producer.process.poll() is None:
         server.ask("SCRIPT", "FLUSH")
         flushes += 1
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two flushes
     shop.drain(within=10)
     sent, unsure = shop.produced()
     verdict = shop.check(sent)

@@ -80,10 +80,10 @@ def test_hosts_cut_off_from_each_other_and_from_the_broker_break_no_rule(hosts: 
         ):  # fmt: skip
             for site in victims:
                 site.cut()
-            time.sleep(seconds + roll.uniform(0.0, HEARTBEAT))
+            time.sleep(seconds + roll.uniform(0.0, HEARTBEAT))  # how long they are cut off
             for site in victims:
                 site.host.heal()
-            time.sleep(LEASE + HEARTBEAT)
+            time.sleep(LEASE + HEARTBEAT)  # in which who was cut off finds out
     producer.wait(120)
     shop.drain(within=2 * LEASE + 10)
     sent, unsure = shop.produced()

@@ -259,7 +259,7 @@ def test_a_neighbour_of_a_task_past_its_limit_is_not_charged(shop: Shop) -> None
 
 def test_an_expired_task_is_revoked_and_says_so(shop: Shop) -> None:
     result = shop.tasks.work.apply_async((0.0,), expires=0.05)
-    time.sleep(0.1)
+    time.sleep(0.1)  # until it has expired
     shop.work(processes=1)
     (record,) = shop.finish(result.id)
     assert (record.state, record.reason) == (State.REVOKED, "expired")
