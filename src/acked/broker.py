@@ -12,7 +12,7 @@ hold, in one write.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -265,12 +265,18 @@ class Broker(Protocol):
         """The worker ends in good order. It holds nothing any more; if it does, `reap` takes it."""
         ...
 
-    def seize(self, holder: str, *, by: str) -> list[Delivery]:
-        """Take over everything *holder* (a worker, or one consumer) holds, since it is dead.
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
+        """Take over what *holder* (a worker, or one consumer) holds, since it is dead, or since it
+        is *by* itself and does not know of it.
 
         Each delivery gets a fresh token, so nothing the dead one may still say counts; *by* now
         holds it and must settle it. `Delivery.consumer` and `Delivery.seized_token` are those of
         the dead holder, to be matched with what it said it was running.
+
+        Args:
+            holder: Who holds it.
+            by: The consumer that takes over.
+            keep: Tokens of deliveries that stay as they are.
         """
         ...
 

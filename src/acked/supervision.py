@@ -17,6 +17,8 @@ RESTART_DELAY_MAX = 30.0
 SHORT_LIFE = 0.5
 """Seconds. A process that lived longer has worked; its death, however often, is no crash loop."""
 
+RECONCILE_EVERY = 10.0
+"""Seconds after which a consumer compares what it holds, for the broker, with what it knows of."""
 
 GIVE_UP_AFTER = 5
 """Watchdog intervals without an answer of the broker after which a worker stops."""

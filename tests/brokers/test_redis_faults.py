@@ -94,9 +94,11 @@ def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(
     assert all(len(broker.attempts(task_id)) == 1 for task_id in ids)
 
 
+@pytest.mark.parametrize("asked_again", ["w9/0", "w2"])
 def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
-    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, asked_again: str
 ) -> None:
+    """Whomever the next one is about, be it the taker itself."""
     broker.send([message("a"), message("b")])
     assert claimed(broker) == ["a", "b"]
     run = broker._client.run
@@ -110,12 +112,12 @@ def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
         broker.seize("w1/0", by="w2")
     monkeypatch.undo()
 
-    seized = broker.seize("w9/0", by="w2")
+    seized = broker.seize(asked_again, by="w2")
 
     assert [(held.id, held.consumer) for held in seized] == [("a", "w1/0"), ("b", "w1/0")]
     now = broker.clock.now()
     assert broker.settle([Settlement.unstarted(held, at=now) for held in seized]) == []
-    assert broker.seize("w9/0", by="w2") == []
+    assert broker.seize(asked_again, by="w2") == []
 
 
 def test_a_forked_child_uses_no_connection_of_its_parents(broker: RedisBroker) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from acked.delivery import FINAL
+from acked.broker import Filter
+from acked.delivery import FINAL, State
 from acked.errors import BrokerError
 from acked.record import Record
 from tests.harness import checker, history
@@ -169,7 +170,11 @@ class Shop:
                 return False
             return all(c.queued == c.scheduled == c.running == 0 for c in counts)
 
-        until(empty, within=within, what="drained")
+        try:
+            until(empty, within=within, what="drained")
+        except AssertionError as late:
+            left = self.app.records.search(Filter(states=tuple(set(State) - FINAL)), limit=5)
+            raise AssertionError(f"{late}; left, some of them: {left}") from None
 
     def record(self, task_id: str) -> Record:
         record = self.app.records.get(task_id)

@@ -24,7 +24,7 @@ import itertools
 import math
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -166,9 +166,9 @@ class MemoryBroker:
             self._leases.pop(worker, None)
             self._beats.pop(worker, None)
 
-    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
         with self._lock:
-            return self._seize(self._held_by(holder), by)
+            return self._seize([h for h in self._held_by(holder) if h.token not in keep], by)
 
     def reap(self, *, by: str) -> list[Delivery]:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -216,11 +216,15 @@ class BrokerStateMachine(RuleBasedStateMachine):
         death=st.builds(Death, how=st.just("signal 9"), stopping=st.booleans()),
         running=st.lists(picks, max_size=3),
         settled=st.booleans(),
+        kept=st.lists(picks, max_size=2),
     )
     def process_dies(
-        self, dead: str, by: str, death: Death, running: list[int], settled: bool
+        self, dead: str, by: str, death: Death, running: list[int], settled: bool, kept: list[int]
     ) -> None:
-        self.seize_and_settle(dead, by, death, running if settled else None)
+        """Or gives up what it does not know of, where something is *kept*."""
+        held = self.model.held_by(dead)
+        keep = {held[pick % len(held)].token for pick in kept if held}
+        self.seize_and_settle(dead, by, death, running if settled else None, keep)
 
     @rule(by=workers, settled=st.booleans())
     def reap(self, by: str, settled: bool) -> None:
@@ -326,9 +330,17 @@ class BrokerStateMachine(RuleBasedStateMachine):
         self.said.append(settlement)
         return settlement
 
-    def seize_and_settle(self, dead: str, by: str, death: Death, running: list[int] | None) -> None:
-        seized = self.broker.seize(dead, by=by)
-        self.model.seize(self.model.held_by(dead), by, seized)
+    def seize_and_settle(
+        self,
+        dead: str,
+        by: str,
+        death: Death,
+        running: list[int] | None,
+        keep: Collection[int] = (),
+    ) -> None:
+        seized = self.broker.seize(dead, by=by, keep=keep)
+        held = [each for each in self.model.held_by(dead) if each.token not in keep]
+        self.model.seize(held, by, seized)
         self.bury(seized, death, running)
 
     def bury(self, seized: list[Delivery], death: Death, running: Iterable[int] | None) -> None:

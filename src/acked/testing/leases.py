@@ -187,6 +187,20 @@ class LeasePromises(Timeline):
         assert broker.settle([Settlement.unstarted(seized, at=clock.now())]) == []
         assert self.claim_one(broker).attempt == 1
 
+    def test_what_the_seizer_asks_to_keep_stays_as_it_is(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        """A consumer that works asks what it holds and does not know of."""
+        known = self.running(broker, "a", "w1/0")
+        self.running(broker, "b", "w1/0")
+
+        (seized,) = broker.seize("w1/0", by="w1/0", keep={known.token, 4711})
+
+        assert seized.id == "b"
+        assert broker.seize("w1/0", by="w1/0", keep=[known.token, seized.token]) == []
+        ends = [settlements(each, clock.now())["success"] for each in (known, seized)]
+        assert broker.settle(ends) == []
+
     def test_who_seized_and_died_too_is_seized_in_turn(
         self, broker: Engine, clock: ManualClock
     ) -> None:

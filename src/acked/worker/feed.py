@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from acked.broker import Broker
 from acked.delivery import Delivery, Settlement
 from acked.errors import BrokerError
+from acked.supervision import RECONCILE_EVERY
 from acked.worker.presence import Section, journal_entry
 
 logger = logging.getLogger("acked.worker")
@@ -56,7 +57,8 @@ class Pace:
 class Feed:
     """What one process holds: deliveries not yet started, settlements not yet written.
 
-    `turn` and `flush` are called by the main thread and by the watcher; `done` by any thread.
+    `turn` and `flush` are called by the main thread and by the watcher, `reconcile` by the watcher,
+    `done` by any thread.
     """
 
     def __init__(
@@ -67,7 +69,11 @@ class Feed:
         self.queues = tuple(queues)
         self.local: deque[Delivery] = deque()
         self.settled = 0
+        self._held: set[int] = set()
         self._claimed_at = 0.0
+        # The process before it may have died with a claim on its way, which arrived after what it
+        # held had been given back.
+        self._reconcile_at = 0.0
         self._section = section
         self._pending: list[Settlement] = []
         self._entries: list[bytes] = []
@@ -86,17 +92,25 @@ class Feed:
         """Whether what is at hand was claimed too long ago to be started."""
         return now - self._claimed_at > STALE_AFTER
 
-    def reconcile(self) -> None:
-        """Give back what this consumer holds and does not know of, since the reply to a claim was
-        lost. Nothing may be running.
+    def reconcile(self, now: float) -> None:
+        """Give back what this consumer holds and does not know of, if it is time to ask.
+
+        The reply to a claim may have been lost; or a settlement that the broker had acknowledged,
+        when its replica took over. Without an error, too, if the connection failed in between. So
+        the question is asked after each error, and every `RECONCILE_EVERY` seconds.
 
         Raises:
-            BrokerError: The broker still refuses.
+            BrokerError: The broker refuses. Calling again is harmless.
         """
-        self.flush()
-        now = self.broker.clock.now()
-        unknown = self.broker.seize(self.consumer, by=self.consumer)
-        self.broker.settle([Settlement.unstarted(held, at=now) for held in unknown])
+        if now < self._reconcile_at:
+            return
+        with self._writing:
+            unknown = self.broker.seize(self.consumer, by=self.consumer, keep=self._held)
+            if unknown:
+                logger.warning("%d deliveries held and not known of; given back", len(unknown))
+                at = self.broker.clock.now()
+                self.broker.settle([Settlement.unstarted(held, at=at) for held in unknown])
+            self._reconcile_at = now + RECONCILE_EVERY
 
     def done(self, settlement: Settlement) -> None:
         """An attempt ended; written soon, and safe in the journal until then."""
@@ -127,11 +141,16 @@ class Feed:
             BrokerError: Nothing was written; everything is still held.
         """
         with self._writing:
-            batch, count = self._take()
+            batch = self._take()
             asked_at = time.monotonic()
-            claim = self.broker.claim(self.consumer, self.queues, limit, settlements=batch)
+            try:
+                claim = self.broker.claim(self.consumer, self.queues, limit, settlements=batch)
+            except BrokerError:
+                self._reconcile_at = 0.0
+                raise
             self._claimed_at = asked_at
-            self._written(count)
+            self._written(batch)
+            self._held.update(held.token for held in claim.deliveries)
         self._report(claim.refused)
         return claim.deliveries
 
@@ -141,14 +160,15 @@ class Feed:
         while True:
             try:
                 with self._writing:
-                    batch, count = self._take()
+                    batch = self._take()
                     if not batch:
                         return
                     refused = self.broker.settle(batch)
-                    self._written(count)
+                    self._written(batch)
                 self._report(refused)
                 return
             except BrokerError as error:
+                self._reconcile_at = 0.0
                 logger.error("cannot settle, trying again in %.2f s: %s", pause, error)
                 time.sleep(pause)
                 pause = min(pause * 2, RETRY_WRITE[1])
@@ -162,16 +182,17 @@ class Feed:
         self.settled -= count
         return count
 
-    def _take(self) -> tuple[list[Settlement], int]:
+    def _take(self) -> list[Settlement]:
         with self._changing:
-            return list(self._pending), len(self._pending)
+            return list(self._pending)
 
-    def _written(self, count: int) -> None:
-        if not count:
+    def _written(self, batch: Sequence[Settlement]) -> None:
+        if not batch:
             return
+        self._held.difference_update([settlement.token for settlement in batch])
         with self._changing:
-            del self._pending[:count]
-            del self._entries[:count]
+            del self._pending[: len(batch)]
+            del self._entries[: len(batch)]
             self._oldest = time.monotonic()
             self._section.rewrite(self._entries)
 

@@ -65,9 +65,6 @@ class TaskProcess:
         self._counting = Counting(app.records)
         self._alarm = limits.Alarm()
         self._stop_asked = False
-        # The process before it may have died with a claim on its way, which arrived after what it
-        # held had been given back.
-        self._unsure = True
         self._alone = False
         self._recycle = False
         self._busy_since = 0.0
@@ -112,9 +109,7 @@ class TaskProcess:
             try:
                 pause = 0.0 if self._refill() else pause
             except BrokerError as error:
-                # What is settled stays in the journal; the next turn writes it. Whether the claim
-                # happened nobody knows.
-                self._unsure = True
+                # What is settled stays in the journal; the next turn writes it.
                 logger.error("cannot reach the broker: %s", error)
                 pause = min(2.0, pause + BROKER_PAUSE)
                 time.sleep(pause)
@@ -132,9 +127,6 @@ class TaskProcess:
         if self._worn_out():
             self._stop_asked = True
             return False
-        if self._unsure and not self._lanes_busy:
-            self._feed.reconcile()
-            self._unsure = False
         if self._threads is not None and not self._threads.places.free:
             self._wait_for_a_place(self._threads)
             return False
@@ -310,6 +302,7 @@ class TaskProcess:
                     self._feed.flush()
                 if self._main_is_stuck(now) and self._feed.give_back():
                     self._feed.flush()
+                self._feed.reconcile(now)
                 if now - lanes_ticked >= LANE_TICK:
                     lanes_ticked = now
                     self._tick_lanes(now)

@@ -81,6 +81,19 @@ class Recovery:
             self._owed.clear()
         return True
 
+    def reconcile(self) -> None:
+        """Give back what this supervisor holds and does not know of: the reply to a seizure was
+        lost, or a settlement that the broker had acknowledged, when its replica took over.
+
+        Raises:
+            BrokerError: The broker refuses. Calling again is harmless.
+        """
+        owed = {settlement.token for settlement in self._owed}
+        unknown = self._broker.seize(self._by, by=self._by, keep=owed)
+        now = self._broker.clock.now()
+        self._owed += [Settlement.unstarted(held, at=now) for held in unknown]
+        self.pay()
+
     def recover_section(self, section: Section, consumer: str, death: Death) -> list[Aftermath]:
         """Settle what a dead consumer left, and say whose hooks are still to run.
 

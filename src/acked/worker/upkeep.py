@@ -12,7 +12,7 @@ import msgspec
 from acked.broker import Beat, Engine, Order
 from acked.clock import SystemClock
 from acked.errors import BrokerError
-from acked.supervision import on_silence
+from acked.supervision import RECONCILE_EVERY, on_silence
 from acked.worker import presence, wire
 from acked.worker.place import Place
 from acked.worker.recovery import Recovery
@@ -72,6 +72,7 @@ class Upkeep:
         self._next_beat = 0.0
         self._next_neighbours = 0.0
         self._next_prune = 0.0
+        self._next_reconcile = 0.0
 
     def begin(self, now: float) -> None:
         """Take the lease, before anything is claimed under it.
@@ -112,6 +113,8 @@ class Upkeep:
         if now >= self._next_neighbours:
             self._next_neighbours = now + NEIGHBOURS_EVERY
             self._recover_neighbours()
+        if now >= self._next_reconcile:
+            self._reconcile(now)
         if now >= self._next_prune and not stopping:
             self._prune(now)
         return orders
@@ -170,6 +173,13 @@ class Upkeep:
                 logger.error("cannot give back what %s held yet: %s", dead.worker, error)
             finally:
                 dead.close()
+
+    def _reconcile(self, now: float) -> None:
+        self._next_reconcile = now + RECONCILE_EVERY
+        try:
+            self._recovery.reconcile()
+        except BrokerError as error:
+            logger.error("cannot compare what is held yet: %s", error)
 
     def _prune(self, now: float) -> None:
         """Delete records past their retention, in small steps."""

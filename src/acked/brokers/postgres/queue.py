@@ -6,7 +6,7 @@ database, called in one round trip and one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ from acked.brokers.postgres.values import (
     float8s,
     int2s,
     int4,
+    int8s,
     text,
     texts,
 )
@@ -59,7 +60,7 @@ HOLDERS = Statement("SELECT {schema}.holders()", "T")
 
 SEIZE = Statement(
     "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed, "
-    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8)",
+    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     "qtbqqqqqtddtq",
 )
 
@@ -170,10 +171,12 @@ class TaskQueue(Store):
     def leave(self, worker: str) -> None:
         self._database.run(Call(LEAVE, (text(worker),)), repeatable=True)
 
-    def seize(self, holder: str, *, by: str) -> list[Delivery]:
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
+        if worker_of(holder) != holder:
+            return self._seize([holder], [], by, keep)
         ((holders,),) = self._database.run(Call(HOLDERS), repeatable=True)[0]
         dead = [each for each in holders if holder in (each, worker_of(each))]
-        return self._seize(dead, [], by)
+        return self._seize(dead, [], by, keep)
 
     def reap(self, *, by: str) -> list[Delivery]:
         (queues,) = self._database.run(Call(DUE, (self._now(),)), repeatable=True)
@@ -236,7 +239,13 @@ class TaskQueue(Store):
                 repeatable=True,
             )  # fmt: skip
 
-    def _seize(self, holders: Sequence[str], workers: Sequence[str], by: str) -> list[Delivery]:
+    def _seize(
+        self,
+        holders: Sequence[str],
+        workers: Sequence[str],
+        by: str,
+        keep: Collection[int] = (),
+    ) -> list[Delivery]:
         if not holders:
             return []
         parameters = self._claiming()
@@ -244,7 +253,14 @@ class TaskQueue(Store):
         (rows,) = self._database.run(
             Call(
                 SEIZE,
-                [texts(holders), texts(workers), text(by), text(worker_of(by)), *parameters],
+                [
+                    texts(holders),
+                    texts(workers),
+                    text(by),
+                    text(worker_of(by)),
+                    *parameters,
+                    int8s(tuple(keep)),
+                ],
             )
         )
         return [

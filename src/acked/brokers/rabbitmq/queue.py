@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import TimeoutError as TooLate
 from functools import partial
 
@@ -98,8 +98,8 @@ class TaskQueue:
     def leave(self, worker: str) -> None:
         self._ledger.leave(worker)
 
-    def seize(self, holder: str, *, by: str) -> list[Delivery]:
-        return self._ledger.seize(holder, by=by)
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
+        return self._ledger.seize(holder, by=by, keep=keep)
 
     def reap(self, *, by: str) -> list[Delivery]:
         seized = self._ledger.reap(by=by)

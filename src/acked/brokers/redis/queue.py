@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -74,8 +74,8 @@ class TaskQueue(Store):
     def leave(self, worker: str) -> None:
         self._run(scripts.LEAVE, worker)
 
-    def seize(self, holder: str, *, by: str) -> list[Delivery]:
-        return self._seize(holder, by, judge=False)
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
+        return self._seize(holder, by, judge=False, keep=keep)
 
     def reap(self, *, by: str) -> list[Delivery]:
         # The first of these answers also tells whether the server's clock was set meanwhile: then
@@ -96,14 +96,16 @@ class TaskQueue(Store):
         _, ready, due = about
         return -math.inf if ready else float(due) if due is not False else None
 
-    def _seize(self, holder: str, by: str, *, judge: bool) -> list[Delivery]:
+    def _seize(
+        self, holder: str, by: str, *, judge: bool, keep: Collection[int] = ()
+    ) -> list[Delivery]:
         base = token_base()
         bases = [*self._unheard.get(by, ()), base]
         try:
             expected = self._server_clock.expected
             about, (bodies,) = self._run(
                 scripts.SEIZE, holder, by, base, judge, bases, self._client.process,
-                False if expected is None else expected,
+                False if expected is None else expected, list(keep),
             )  # fmt: skip
         except BrokerError:
             # It may have happened. The next one of this taker asks again.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -46,8 +46,11 @@ EXPECT_BEATS = """
 INSERT INTO worker (worker, boot, lease_until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 """
 
-HELD_BY = "state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?)"
-"""What a worker or one consumer holds; `_range` gives the bindings."""
+HELD_BY = """
+state = 'RUNNING' AND (consumer = ? OR consumer >= ? AND consumer < ?)
+AND token NOT IN (SELECT value FROM json_each(?))
+"""
+"""What a worker or one consumer holds, but for some tokens; `_range` gives the first bindings."""
 
 ORDERS = """
 SELECT CAST(id AS BLOB), token FROM task INDEXED BY running
@@ -139,8 +142,9 @@ class TaskQueue(Store):
         with self._database.session() as connection:
             connection.execute("DELETE FROM worker WHERE worker = ?", (worker,))
 
-    def seize(self, holder: str, *, by: str) -> list[Delivery]:
-        return self._seize(HELD_BY, _range(holder), by)
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
+        tokens = msgspec.json.encode(keep).decode()
+        return self._seize(HELD_BY, (*_range(holder), tokens), by)
 
     def reap(self, *, by: str) -> list[Delivery]:
         now, boot, steady = self._clock.now(), this_boot(), self._clock.steady()

@@ -581,7 +581,7 @@ BEGIN
 END $$;
 
 -- Give each of what the consumers `dead` hold a fresh token and a new holder, but not where their
--- worker, if it is named in `workers`, has come back to life.
+-- worker, if it is named in `workers`, has come back to life, and not what has a token in `kept`.
 CREATE TYPE {schema}.seizure AS (
     seq bigint, id bytea, body bytea, attempt integer, retries integer, losses integer,
     suspected integer, runs integer, queue bytea, sent double precision, claimed double precision,
@@ -590,7 +590,7 @@ CREATE TYPE {schema}.seizure AS (
 
 CREATE FUNCTION {schema}.seize(
     dead bytea[], workers bytea[], new_holder bytea, worker_ bytea, now_at double precision,
-    steady_at double precision, lease double precision, base bigint
+    steady_at double precision, lease double precision, base bigint, kept bigint[]
 ) RETURNS SETOF {schema}.seizure LANGUAGE plpgsql AS $$
 DECLARE
     now_ CONSTANT double precision :=
@@ -603,6 +603,7 @@ BEGIN
             SELECT d.consumer FROM unnest(dead, workers) AS d (consumer, worker)
             WHERE NOT EXISTS (SELECT FROM {schema}.worker AS w WHERE w.worker = d.worker)
         ))
+        AND r.token <> ALL (kept)
         ORDER BY r.seq FOR UPDATE
     ),
     taken AS (

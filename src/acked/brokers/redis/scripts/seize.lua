@@ -7,6 +7,7 @@
 -- args[8]  the process that takes over
 -- args[9]  what the caller expects the time to be, false where it has no idea: if the clock was set
 --          forward just now, no lease has run out
+-- args[10] tokens that stay as they are
 -- Returns  {now, rows of the deliveries}, bodies.
 --
 -- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
@@ -17,8 +18,9 @@
 
 begin()
 local holder, by, base = args[3], args[4], args[5]
-local rows, n, found, tags = {}, 0, {}, {}
+local rows, n, found, tags, stays, heard = {}, 0, {}, {}, {}, {}
 local ROW = 13
+for _, token in ipairs(args[10]) do stays[token] = true end
 
 for _, earlier in ipairs(args[7]) do
   local kept = call('GET', P .. 'seized:' .. format('%.0f', earlier))
@@ -31,6 +33,7 @@ for _, earlier in ipairs(args[7]) do
         for k = 1, ROW do rows[n + k] = theirs[at + k] end
         n = n + ROW
         found[#found + 1] = theirs_tags[i]
+        heard[theirs_tags[i]] = true
       end
     end
   end
@@ -40,7 +43,8 @@ local function take(consumer)
   for _, tag in ipairs(held_by(consumer)) do tags[#tags + 1] = tag end
 end
 
-local holders = call('SMEMBERS', P .. 'holders')
+local one_consumer = worker_of(holder) ~= holder
+local holders = one_consumer and {holder} or call('SMEMBERS', P .. 'holders')
 if holder ~= '' then
   for _, consumer in ipairs(holders) do
     if consumer == holder or worker_of(consumer) == holder then take(consumer) end
@@ -76,7 +80,7 @@ end
 table.sort(tags)
 local fresh = n
 for i, r in ipairs(records(tags)) do
-  if r then
+  if r and not stays[r[TOKEN]] and not heard[tags[i]] then
     local tag, before, token = tags[i], r[CONSUMER], r[TOKEN]
     one(srem, 'held:' .. before, bare(tag))
     r[TOKEN], r[CONSUMER] = base + tag, by
