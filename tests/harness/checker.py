@@ -15,8 +15,9 @@ from typing import Any
 from acked.broker import Records
 from acked.delivery import Event, State
 
-RETURNING = 0.005
-"""Seconds between the last line of a task and its settlement in the journal, at the very most."""
+RETURNING = 0.05
+"""Seconds between the last line of a task and its settlement in the journal, on a busy machine.
+Once its thread has begun another task, it is in the journal, however short that was before."""
 
 BEGINNING = 0.05
 """Seconds between the moment a task is in its process's slot and the first line it writes, on a
@@ -85,13 +86,18 @@ def check(
             cut[line["victim"]].append(line["at"])
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     open_runs: dict[tuple[str, int], dict[str, Any]] = {}
+    ended: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for line in history:
         if line["event"] == "start":
-            run = {"from": line["at"], "to": None, "pid": line["pid"]}
+            for before in ended.pop((line["pid"], line["thread"]), ()):
+                before["followed"] = True
+            run = {"from": line["at"], "to": None, "pid": line["pid"], "followed": False}
             runs[line["task"]].append(run)
             open_runs[line["task"], line["pid"]] = run
         elif line["event"] == "end":
-            open_runs[line["task"], line["pid"]]["to"] = line["at"]
+            run = open_runs[line["task"], line["pid"]]
+            run["to"] = line["at"]
+            ended[line["pid"], line["thread"]].append(run)
     stored = [task for task in unsure if records.get(task) is not None or task in runs]
     verdict.unsure = len(stored)
     known = {*sent, *stored}
@@ -185,4 +191,6 @@ def ended_before(run: dict[str, Any], died: float | None) -> bool:
     The task writes its end down before it returns: killed in between, it was cut off, and nobody
     but the task could know that it had nothing more to do.
     """
-    return run["to"] is not None and (died is None or died - run["to"] > RETURNING)
+    if run["to"] is None:
+        return False
+    return died is None or run["followed"] or died - run["to"] > RETURNING

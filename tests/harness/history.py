@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def note(event: str, **facts: Any) -> None:
     if not path:
         return
     line = {
-        "event": event, "at": time.monotonic(), "wall": time.time(), "pid": os.getpid(), **facts,
+        "event": event, "at": time.monotonic(), "wall": time.time(), "pid": os.getpid(),
+        "thread": threading.get_ident(), **facts,
     }  # fmt: skip
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:

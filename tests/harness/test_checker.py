@@ -23,21 +23,21 @@ def lost_at(started: float) -> Attempt:
 
 
 class Stored:
-    """Records of one task, `a`."""
+    """Records of `a`, and of the same about `b`."""
 
     def __init__(self, record: Record | None, *attempts: Attempt) -> None:
         self._record = record
         self._attempts = list(attempts)
 
     def get(self, task_id: str) -> Record | None:
-        return self._record if task_id == "a" else None
+        return self._record if task_id in ("a", "b") else None
 
     def attempts(self, task_id: str) -> list[Attempt]:
         return self._attempts
 
 
-def line(event: str, at: float, pid: int = 1, **facts: Any) -> dict[str, Any]:
-    return {"event": event, "at": at, "wall": 1_000 + at, "pid": pid, **facts}
+def line(event: str, at: float, pid: int = 1, thread: int = 7, **facts: Any) -> dict[str, Any]:
+    return {"event": event, "at": at, "wall": 1_000 + at, "pid": pid, "thread": thread, **facts}
 
 
 def run(start: float, end: float | None = None, pid: int = 1) -> list[dict[str, Any]]:
@@ -76,6 +76,14 @@ GOOD = {
     "lapsed, and cut off again before the next start": judge(
         [*run(1, 9), cut(2), cut(5.5), *run(6, 7, pid=2)], LAPSED, SUCCEEDED, losses=1
     ),
+    "killed between its last line and its return": judge(
+        [*run(1, 2), kill(2.04), *run(3, 4, pid=2)], losses=1
+    ),
+    "the same beside another thread's next task": judge(
+        [*run(1, 2), line("start", 2.01, thread=8, task="b"), kill(2.04), *run(3, 4, pid=2)],
+        losses=1,
+        sent=("a", "b"),
+    ),
     "killed before it wrote a line": judge(
         [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.98), SUCCEEDED, losses=1, runs=2
     ),
@@ -88,6 +96,9 @@ BAD = {
     "unexpected: a": judge(run(1, 2), sent=()),
     "unexcused duplicate: a": judge([*run(1, 2), *run(3, 4, pid=2)]),
     "finished and run again: a": judge([*run(1, 2), kill(3), *run(4, 5, pid=2)]),
+    "finished and run again: a had ended": judge(
+        [*run(1, 2), line("start", 2.001, task="b"), kill(2.002), *run(4, 5, pid=2)]
+    ),
     "overlap: a started again before": judge([*run(1), *run(2, 3, pid=2), kill(4)]),
     "overlap: a started again while": judge(
         [*run(1, 9), cut(2), *run(4, 5, pid=2)], LAPSED, SUCCEEDED
