@@ -76,6 +76,40 @@ def test_the_app_is_given_before_or_after_the_command_or_by_the_environment(shel
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("show", "shop:app", IDS["failed"]),
+        ("retry", "shop:app", IDS["failed"]),
+        ("revoke", "shop:app", IDS["waiting"], IDS["retrying"]),
+        ("purge", "shop:app", "--all", "--yes"),
+        ("pause", "shop:app", "mails"),
+    ],
+)
+def test_the_app_may_be_the_first_argument_of_commands_that_take_ids_or_names(
+    shell: Acked, args: tuple[str, ...]
+) -> None:
+    assert shell(*args).code == 0
+
+
+@pytest.mark.usefixtures("shop")
+def test_an_id_with_a_colon_is_an_id_wherever_something_else_says_where_the_tasks_are(
+    shell: Acked, store: Engine
+) -> None:
+    store.send([Message(id="order:17", task="shop.scan")])
+    for ended in (
+        shell("show", "order:17", ACKED_APP="shop:app"),
+        shell("show", "order:17", ACKED_BROKER_URL=store.url),
+        shell("-A", "shop:app", "show", "order:17", "--json"),
+        shell("show", "order:17", "-b", store.url, "--json"),
+        shell("revoke", "shop:app", "order:17", "order:17"),
+    ):
+        assert ended.code == 0, ended.err
+    lost = shell("show", "order:17")
+    assert "no app and no broker given" in lost.err
+
+
+@pytest.mark.usefixtures("filled")
 def test_what_an_app_prints_while_it_is_imported_is_no_output(shell: Acked) -> None:
     ended = shell("-A", "shop:app", "status", "--json")
     json.loads(ended.out)

@@ -16,7 +16,7 @@ from acked.cli.migrate import migrate
 from acked.cli.operate import discard, retry, revoke
 from acked.cli.ping import ping
 from acked.cli.queues import pause, purge, resume
-from acked.cli.source import Source, source_options
+from acked.cli.source import Source, app_first, source_options
 from acked.cli.status import status
 from acked.cli.tasks import list_, show
 from acked.cli.worker import worker
@@ -24,8 +24,23 @@ from acked.cli.worker import worker
 VERSION = installed_version("acked")
 
 
+class AckedGroup(RootGroup):
+    """Takes the app as first argument of every command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        parameters = {} if command is None else {each.name: each for each in command.params}
+        if "app" in parameters and "target" not in parameters:
+            takes_more = any(isinstance(each, click.Argument) for each in parameters.values())
+            if not takes_more or len(rest) > 1:
+                rest = app_first(ctx.find_object(Source), rest)
+        return name, command, rest
+
+
 @click.group(
-    cls=RootGroup,
+    cls=AckedGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=exits.table(),
 )
@@ -35,9 +50,8 @@ VERSION = installed_version("acked")
 def root(context: click.Context) -> None:
     """Run and watch tasks that finish what they started.
 
-    The app is given as MODULE:APP, by -A before or after the command, as an argument of worker,
-    dashboard, status, list and doctor, or by ACKED_APP. Who operates without the code gives
-    --broker URL, or ACKED_BROKER_URL.
+    The app is given as MODULE:APP, by -A before or after the command, as the first argument after
+    it, or by ACKED_APP. Who operates without the code gives --broker URL, or ACKED_BROKER_URL.
 
     \b
     Examples:

@@ -97,6 +97,17 @@ class Source:
         return url
 
 
+def app_first(source: Source | None, args: list[str]) -> list[str]:
+    """*args* of a command that takes ids or names, its app by option: ``shop:app ID`` means
+    ``-A shop:app ID`` where nothing else says where the tasks are. An id may hold a colon, too."""
+    said = any(each.startswith(("-A", "--app", "-b", "--broker")) for each in args)
+    said |= source is not None and (source.app is not None or source.broker is not None)
+    said |= any(os.environ.get(name) for name in (APP_VARIABLE, BROKER_URL_VARIABLE))
+    if said or not args or args[0].startswith("-") or ":" not in args[0]:
+        return args
+    return ["-A", *args]
+
+
 class Opened(NamedTuple):
     """An open broker under both of its interfaces, and the app if one was named."""
 
