@@ -100,17 +100,20 @@ def test_what_is_known_is_kept_whether_it_runs_or_is_not_written_yet(
     assert state_of(broker, "a") is State.SUCCESS
 
 
-def test_a_claim_whose_reply_was_lost_is_given_back_at_once(
+def test_a_claim_whose_reply_was_lost_is_given_back_once_the_broker_answers(
     feed: Feed, broker: FailingOver
 ) -> None:
     feed.reconcile(now=100.0)
     broker.loses_replies = True
     with pytest.raises(BrokerUnavailable):
         feed.turn(1)
+    broker.loses_replies = False
+    feed.turn(1)
 
     feed.reconcile(now=100.1)
 
     assert state_of(broker, "a") is State.QUEUED
+    assert state_of(broker, "b") is State.RUNNING
 
 
 def test_a_supervisor_gives_back_what_it_seized_and_does_not_know_of(

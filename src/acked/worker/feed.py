@@ -74,6 +74,7 @@ class Feed:
         # The process before it may have died with a claim on its way, which arrived after what it
         # held had been given back.
         self._reconcile_at = 0.0
+        self._answered = True
         self._section = section
         self._pending: list[Settlement] = []
         self._entries: list[bytes] = []
@@ -97,12 +98,13 @@ class Feed:
 
         The reply to a claim may have been lost; or a settlement that the broker had acknowledged,
         when its replica took over. Without an error, too, if the connection failed in between. So
-        the question is asked after each error, and every `RECONCILE_EVERY` seconds.
+        the question is asked after each error, once the broker answers again, and every
+        `RECONCILE_EVERY` seconds.
 
         Raises:
             BrokerError: The broker refuses. Calling again is harmless.
         """
-        if now < self._reconcile_at:
+        if now < self._reconcile_at or not self._answered:
             return
         with self._writing:
             unknown = self.broker.seize(self.consumer, by=self.consumer, keep=self._held)
@@ -146,8 +148,9 @@ class Feed:
             try:
                 claim = self.broker.claim(self.consumer, self.queues, limit, settlements=batch)
             except BrokerError:
-                self._reconcile_at = 0.0
+                self._unanswered()
                 raise
+            self._answered = True
             self._claimed_at = asked_at
             self._written(batch)
             self._held.update(held.token for held in claim.deliveries)
@@ -164,11 +167,12 @@ class Feed:
                     if not batch:
                         return
                     refused = self.broker.settle(batch)
+                    self._answered = True
                     self._written(batch)
                 self._report(refused)
                 return
             except BrokerError as error:
-                self._reconcile_at = 0.0
+                self._unanswered()
                 logger.error("cannot settle, trying again in %.2f s: %s", pause, error)
                 time.sleep(pause)
                 pause = min(pause * 2, RETRY_WRITE[1])
@@ -181,6 +185,9 @@ class Feed:
             count += 1
         self.settled -= count
         return count
+
+    def _unanswered(self) -> None:
+        self._answered, self._reconcile_at = False, 0.0
 
     def _take(self) -> list[Settlement]:
         with self._changing:
