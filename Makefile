@@ -43,8 +43,16 @@ format: $(VENV)/.test ## Format the code and mend what ruff can mend; redraw the
 	$(BIN)/python docs/generate_diagram.py
 
 .PHONY: chaos
-chaos: $(VENV)/.test test-packages ## The kill tests in their long form (an hour or more)
-	ACKED_LONG=1 $(BIN)/pytest -m chaos --timeout 3600
+chaos: $(VENV)/.test test-packages ## The faults in their long form, with what they measure (two hours)
+	ACKED_LONG=1 $(BIN)/pytest -m chaos --timeout 3600 -rP
+
+TIMES ?= 10
+
+.PHONY: kills
+kills: $(VENV)/.test test-packages ## The kill tests in their short form, ten times in a row (TIMES=10)
+	for run in $$(seq $(TIMES)); do \
+	    $(BIN)/pytest -m kills --numprocesses 2 --dist load -rP || exit; \
+	done
 
 .PHONY: bench
 bench: $(VENV)/.bench bench-packages ## Speed on each broker, beside other queues there

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+from msgspec import Raw
 
 from acked.broker import Engine, Filter
 from acked.brokers.postgres import PostgresBroker
@@ -24,9 +27,10 @@ from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import Message, new_id
 from acked.testing.timeline import Background, beat, message
 from tests.harness.places import Servers
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import UNPRIVILEGED, PostgresServer
 from tests.servers.proxy import Proxy
 
+LONG = os.environ.get("ACKED_LONG") == "1"
 PATIENCE = 30.0
 
 TERMINATE = """
@@ -400,3 +404,60 @@ def _walked(broker: PostgresBroker) -> int:
     ((row,),) = broker._database.run(Call(TAKE, parameters))
     note(broker._looks, [row])
     return int(row[3])
+
+
+@pytest.fixture
+def small(live: PostgresServer) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A URL of a database on a volume of 24 MiB, and what makes the volume twice as large."""
+    volume, name = live.directory / "small", live.fresh().rpartition("/")[2]
+    volume.mkdir()
+    user = pwd.getpwnam(UNPRIVILEGED).pw_uid
+    options = f"size=24m,mode=700,uid={user}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(volume)], check=True)
+    try:
+        with live.operator() as operator:
+            operator.execute(f"CREATE TABLESPACE small LOCATION '{volume}'".encode())
+            operator.execute(f"ALTER DATABASE {name} SET TABLESPACE small".encode())
+        grow = ["mount", "-o", "remount,size=48m", str(volume)]
+        yield live.address(name), lambda: subprocess.run(grow, check=True) and None
+        with live.operator() as operator:
+            operator.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            operator.execute(b"DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", "-l", str(volume)], check=True)
+        volume.rmdir()
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(os.geteuid() != 0, reason="a volume of its own is root's to mount")
+def test_a_full_disk_refuses_each_send_in_time_and_stores_nothing_by_half(
+    small: tuple[str, Callable[[], None]],
+) -> None:
+    url, grow = small
+    broker = PostgresBroker(url)
+    # More than is compressed away.
+    body = Raw(b'["%s"]' % os.urandom(50_000).hex().encode())
+    stored: list[str] = []
+    refusal = ""
+    while not refusal:
+        try:
+            broker.send([Message(id=(new := new_id()), task="t", args=body)])
+        except BrokerError as error:
+            refusal = str(error)
+        else:
+            stored.append(new)
+    waits = []
+    for _ in range(100 if LONG else 10):
+        refused, began = new_id(), time.monotonic()
+        with pytest.raises(BrokerError, match="no room left"):
+            broker.send([Message(id=refused, task="t", args=body)])
+        waits.append(time.monotonic() - began)
+        assert broker.get(refused) is None
+    print(f"\n{len(waits)} sends to a full PostgreSQL, longest {max(waits):.2f} s")
+    assert max(waits) <= 5.0
+
+    grow()
+    broker.send([Message(id="after", task="t", args=body)])
+    held = broker.claim("w/0", ["default"], 1_000).deliveries
+    assert [each.id for each in held] == [*stored, "after"]
+    broker.close()

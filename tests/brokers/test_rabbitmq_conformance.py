@@ -12,6 +12,7 @@ from typing import ClassVar
 import apsw
 import psycopg
 import pytest
+from hypothesis import settings
 
 from acked.broker import Claim, Engine, Filter, Ledger
 from acked.brokers import open_broker
@@ -150,17 +151,18 @@ class TestRabbitMQWithPostgreSQL(OverLedger, SUITE):
 
 
 class Histories(BrokerStateMachine):
-    """Each history has a virtual host and a file of its own."""
+    """Each history has a virtual host and a ledger of its own."""
 
     servers: ClassVar[Servers]
     directory: ClassVar[Path]
     number: ClassVar[int] = 0
+    ledger: ClassVar[str] = "sqlite"
 
     def make_broker(self, clock: Clock) -> RabbitMQBroker:
         Histories.number += 1
         directory = self.directory / str(Histories.number)
         directory.mkdir()
-        place = self.servers.place("rabbitmq", directory, ledger="sqlite")
+        place = self.servers.place("rabbitmq", directory, ledger=self.ledger)
         assert place.results is not None
         return OnASetClock(place.url, open_ledger(place.results, clock))
 
@@ -176,3 +178,33 @@ def _histories(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> No
 @pytest.mark.usefixtures("_histories")
 class TestRabbitMQHistories(Histories.TestCase):
     pass
+
+
+FEW = settings(Histories.TestCase.settings, max_examples=500 if LONG else 15)
+"""The short form of two ledgers, each of which runs its own histories in full."""
+
+
+class HistoriesOverRedis(Histories):
+    """With its records in Redis."""
+
+    ledger = "redis"
+
+
+class HistoriesOverPostgreSQL(Histories):
+    """With its records in PostgreSQL."""
+
+    ledger = "postgres"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("_histories")
+class TestRabbitMQHistoriesOverRedis(HistoriesOverRedis.TestCase):
+    settings = FEW
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("_histories")
+class TestRabbitMQHistoriesOverPostgreSQL(HistoriesOverPostgreSQL.TestCase):
+    settings = FEW

@@ -45,6 +45,7 @@ def first_start_after(shop: Shop, moment: float) -> float | None:
     return next((x["at"] for x in shop.history("start") if x["at"] > moment), None)
 
 
+@pytest.mark.kills
 @on_every_server
 @pytest.mark.timeout(900 if LONG else 120)
 def test_a_broker_killed_while_it_is_sent_to_loses_and_doubles_nothing(shop: Shop) -> None:
@@ -232,16 +233,14 @@ def test_etas_survive_the_broker_and_fire_once(shop: Shop) -> None:
     """T28: the broker killed again and again while tasks wait for their time."""
     server = shop.place.running
     shop.work()
-    count = sizes(50, 1_000)
-    due = {
-        shop.tasks.work.apply_async((0.0,), countdown=2 + (n % 40) / 20).id: 2 + (n % 40) / 20
-        for n in range(count)
-    }
+    count, least = sizes(50, 1_000), sizes(2, 3 * int(LEASE))
+    countdowns = [least + (n % 40) / 20 for n in range(count)]
+    due = {shop.tasks.work.apply_async((0.0,), countdown=each).id: each for each in countdowns}
     for _ in range(sizes(2, 5)):
         server.kill()
         server.start()
         time.sleep(0.2)  # in which some become due
-    shop.drain(within=60)
+    shop.drain(within=90)
     verdict = shop.check(list(due))
     report(f"ETAs, {shop.place.kind}", verdict)
     assert verdict.violations == []
@@ -271,7 +270,7 @@ def test_a_wake_up_that_is_lost_costs_a_second_at_most(shop: Shop) -> None:
         f"{delays[len(delays) // 2]:.3f} s, max {delays[-1]:.3f} s"
     )
     shop.drain(within=10)
-    assert delays[-1] <= 1.0 + 0.5
+    assert delays[-1] <= (1.0 if LONG else 1.5)
 
 
 def resent(shop: Shop) -> str | None:

@@ -32,6 +32,7 @@ def send_work(shop: Shop, count: int, seed: int = 1) -> list[str]:
     return [r.id for r in shop.tasks.work.delay_many(calls)]
 
 
+@pytest.mark.kills
 @on_every_broker
 def test_killing_task_processes_at_random_loses_and_doubles_nothing(shop: Shop) -> None:
     """T01: kill -9 one of two task processes every 0.5 to 2 s while tasks drain."""
@@ -55,6 +56,7 @@ def test_killing_task_processes_at_random_loses_and_doubles_nothing(shop: Shop) 
     assert max(verdict.recovered_after, default=0.0) <= 2.0
 
 
+@pytest.mark.kills
 @on_every_broker
 def test_killing_whole_workers_loses_and_doubles_nothing(shop: Shop) -> None:
     """T02: kill -9 supervisor and children at once; a second supervisor lives."""
@@ -99,6 +101,7 @@ def test_a_lease_is_kept_whatever_a_task_does_to_its_process(shop: Shop) -> None
     assert verdict.starts == len(ids)
 
 
+@pytest.mark.kills
 @on_every_broker
 def test_poison_is_stopped_and_innocents_are_not_charged(shop: Shop) -> None:
     """T07: five tasks that SIGKILL their process among innocents, 8 threads in each process."""
@@ -157,7 +160,8 @@ def test_every_way_to_die_ends_in_the_state_the_table_names(shop: Shop, way: str
     assert worker.process.poll() is None
 
 
-@on(*BROKERS, short=("sqlite", "postgres"))
+@pytest.mark.kills
+@on_every_broker
 def test_rolling_restarts_lose_and_double_nothing(shop: Shop) -> None:
     """T09: SIGTERM restarts under load; then some whose grace is cut short by SIGKILL."""
     ids = send_work(shop, sizes(600, 20_000))
@@ -222,7 +226,8 @@ def _sleepers(process: int) -> list[int]:
     return found
 
 
-@on(*BROKERS, short=("sqlite", "redis"))
+@pytest.mark.kills
+@on_every_broker
 def test_the_death_of_the_supervisor_alone_leaves_no_second_owner(shop: Shop) -> None:
     """T12: kill -9 the supervisor; its processes end at once and another worker takes over."""
     shop.work(processes=1)

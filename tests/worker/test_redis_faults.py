@@ -91,7 +91,7 @@ def sentinel(tmp_path: Path) -> Iterator[RedisSentinel]:
         yield sentinel
 
 
-@pytest.mark.parametrize("wait_replicas", ["0", "1"])
+@pytest.mark.parametrize("wait_replicas", ["0", *["1"] * sizes(1, 20)])
 @pytest.mark.timeout(180)
 def test_workers_follow_a_failover(
     sentinel: RedisSentinel, tmp_path: Path, wait_replicas: str
@@ -115,12 +115,17 @@ def test_workers_follow_a_failover(
             within=5.0, what="workers follow within 5 s",
         )  # fmt: skip
         producer.process.kill()
+        before = [x["at"] for x in shop.history("sent") if x["at"] < promoted]
         shop.drain(within=20)
         sent, _ = shop.produced()
         stored = {task for task in sent if shop.app.records.get(task) is not None}
         ran = {line["task"] for line in shop.history("start")}
         lost = [task for task in sent if task not in stored and task not in ran]
-        report(f"failover, wait_replicas={wait_replicas}", f"{len(lost)} of {len(sent)} lost")
+        rate = len(before) / (before[-1] - before[0])
+        report(
+            f"failover, wait_replicas={wait_replicas}",
+            f"{len(lost)} of {len(sent)} lost, {rate:.0f} sends/s until then",
+        )
         if wait_replicas == "1":
             assert lost == []
         for task in stored:
