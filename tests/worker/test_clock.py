@@ -135,6 +135,7 @@ def moved(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Shop
 
 
 @pytest.mark.parametrize("seconds", JUMPS.values(), ids=JUMPS)
+@pytest.mark.parametrize("moved", ["redis", "postgres", "rabbitmq"], indirect=True)
 def test_a_jump_of_the_servers_clock_redelivers_nothing_that_runs(
     moved: tuple[Shop, HostClock], seconds: float
 ) -> None:
