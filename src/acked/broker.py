@@ -330,6 +330,17 @@ class Records(Protocol):
         """
         ...
 
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        """SCHEDULED tasks of every queue, what is due next first; those of one moment by `tag`.
+
+        Paused queues are included, and so is what is due already and was not made ready yet.
+
+        Args:
+            limit: How many at most.
+            after: `due` and `tag` of the last record of the page before.
+        """
+        ...
+
     def counts(self) -> list[QueueCounts]: ...
 
     def workers(self) -> list[WorkerRecord]: ...
