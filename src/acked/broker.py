@@ -147,7 +147,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         worker: Who holds it or held it last: a worker, or one consumer of it.
         sent_from, sent_before: When it was sent, wall clock.
         text: A text that its message contains: a value among its arguments, for one.
-        error: A text that its latest failure contains: in its type, message or traceback.
+        error: A text that its latest failure contains: in its type, message or traceback. An empty
+            one is in every failure.
 
     A text is searched for as JSON has it, so that a quote or a line break in it is found.
     """

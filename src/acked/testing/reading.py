@@ -123,6 +123,25 @@ class ReadingPromises(Timeline):
         assert self.found(broker, Filter(error="…")) == ["a"]
         assert self.found(broker, Filter(error="another")) == []
 
+    def test_an_empty_text_is_in_every_failure_and_in_nothing_else(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        held = self.running(broker, "again")
+        broker.settle([settlements(held, clock.now())["retry"]])
+        self.finished(broker, clock, "failed", State.FAILURE)
+        self.finished(broker, clock, "done", State.SUCCESS)
+        self.send(broker, "new")
+
+        assert self.found(broker, Filter(error="")) == ["failed", "again"]
+
+    def test_the_attempt_that_a_task_ended_with_ended_when_it_did(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        clock.advance(0.123456789)
+        record = self.finished(broker, clock, "a", State.FAILURE)
+
+        assert [each.ended for each in broker.attempts("a")] == [record.finished]
+
     def test_a_search_looks_no_further_back_than_it_is_asked_to(self, broker: Engine) -> None:
         self.send(broker, "a", "b", "c", "d")
         tags = {record.id: record.tag for record in broker.search(Filter())}

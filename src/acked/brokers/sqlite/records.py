@@ -61,14 +61,17 @@ name (queue) AS (
     FROM name WHERE queue IS NOT NULL
 ),
 next (number) AS (
-    SELECT seq FROM name CROSS JOIN task ON seq IN (
-        SELECT seq FROM task
-        WHERE state = 'SCHEDULED' AND queue = name.queue AND (due, seq) > (:due, :tag)
-        ORDER BY due, seq LIMIT :limit
-    )
+    SELECT first.value FROM name CROSS JOIN json_each((
+        SELECT json_group_array(seq) FROM (
+            SELECT seq FROM task
+            WHERE state = 'SCHEDULED' AND queue = name.queue AND (due, seq) > (:due, :tag)
+            ORDER BY due, seq LIMIT :limit
+        )
+    )) AS first
 )
 """
-"""The first of each queue, so that what is due much later is not read."""
+"""The first of each queue, so that what is due much later is not read. As an array, or SQLite would
+look for them once more for each of them."""
 
 NEXT_FIRST = """
 WHERE seq IN (SELECT number FROM next JOIN task ON seq = number ORDER BY due, seq LIMIT :limit)
