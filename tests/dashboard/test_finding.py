@@ -194,6 +194,14 @@ def test_an_address_of_no_page_of_scheduled_tasks_is_the_first_one(site: Site) -
     assert "Nothing is due later than that" in text_of(past_the_end)
 
 
+def test_a_tag_that_no_task_can_have_is_none(stored: Site) -> None:
+    wanted = stored.shop.send("shop.scan", "u", eta=stored.shop.now + 60)
+    for digits in (18, 19, 30):
+        for path in ("/tasks?before=", "/failures?before=", "/dead?before=", "/waiting?due=1&tag="):
+            assert stored.get(path + "9" * digits).status_code == 200, path
+    assert shown(stored.get(f"/tasks?before={'9' * 18}")) == [wanted]
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from acked.dashboard.rates import SPANS
 
 def _tag(text: str) -> int | None:
     """A `Record.tag` out of an address."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _time(text: str) -> float | None:

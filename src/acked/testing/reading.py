@@ -148,6 +148,7 @@ class ReadingPromises(Timeline):
 
         between = broker.search(Filter(text="cat.png"), before=tags["d"], after=tags["a"])
         assert [record.id for record in between] == ["c", "b"]
+        assert len(broker.search(Filter(), before=10**17)) == 4
 
     def later(self, broker: Engine, *due: tuple[str, float], queue: str = "default") -> None:
         """Send tasks that wait for the times that are named."""
