@@ -147,7 +147,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         worker: Who holds it or held it last: a worker, or one consumer of it.
         sent_from, sent_before: When it was sent, wall clock.
         text: A text that its message contains: a value among its arguments, for one.
-        error: A text that its latest failure contains: in its type, message or traceback.
+        error: A text that its latest failure contains: in its type, message or traceback. An empty
+            one is in every failure.
 
     A text is searched for as JSON has it, so that a quote or a line break in it is found.
     """
@@ -327,6 +328,17 @@ class Records(Protocol):
             before: Only those with a smaller `tag`: that of the last record of the page before.
             after: Only those with a larger `tag`. A text can only be found by looking at every
                 record between the two, so who asks for one says how far to look.
+        """
+        ...
+
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        """SCHEDULED tasks of every queue, what is due next first; those of one moment by `tag`.
+
+        Paused queues are included, and so is what is due already and was not made ready yet.
+
+        Args:
+            limit: How many at most.
+            after: `due` and `tag` of the last record of the page before.
         """
         ...
 

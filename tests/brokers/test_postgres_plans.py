@@ -69,6 +69,7 @@ PREPARED = {
     "due": queue.DUE.sql,
     "orders": queue.ORDERS.sql,
     "get": records.GET.sql,
+    "upcoming": records.UPCOMING.sql,
     "workers": records.WORKERS.sql,
     "prune": records.PRUNE_SUCCESS.sql,
     "overdue": ledger.OVERDUE.sql,

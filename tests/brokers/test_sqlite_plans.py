@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ DELETE = records.DELETE.format
         queue.HELD.format(which=queue.ORPHANED),
         queue.ORDERS,
         records.COUNTS,
+        f"{records.UPCOMING} {records.RECORD} {records.NEXT_FIRST}",
         records.WORKERS,
         records.REVOKE,
         records.REQUEUE,
@@ -50,8 +52,8 @@ DELETE = records.DELETE.format
 def test_no_statement_that_is_run_often_reads_the_whole_table(
     broker: SQLiteBroker, statement: str
 ) -> None:
-    named = dict.fromkeys(("now", "wish", "soft", "ids"))
-    bindings = named if ":ids" in statement else [None] * statement.count("?")
+    named = dict.fromkeys(("now", "wish", "soft", "ids", "due", "tag", "limit"))
+    bindings = named if re.search(r":(ids|limit)\b", statement) else [None] * statement.count("?")
     with broker._database.session() as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", bindings).fetchall()
     steps = [step for *_, step in plan]

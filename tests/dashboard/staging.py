@@ -119,11 +119,12 @@ class Shop:
         return held.id
 
     def failed(self, task: str, *args: object, failure: Failure, ago: float = 60.0,
-               task_id: str = "", log: str = "", **kwargs: object) -> str:  # fmt: skip
+               task_id: str = "", log: str = "", loss: bool = False,
+               **kwargs: object) -> str:  # fmt: skip
         sent = self.send(task, *args, ago=ago + 2, task_id=task_id, **kwargs)
         held = self.claim(sent, ago=ago + 2)
         settled = Settlement.fail(held, at=self.now - ago, started=self.now - ago - 2,
-                                  failure=failure)  # fmt: skip
+                                  failure=failure, loss=loss)  # fmt: skip
         assert self.store.settle([with_log(settled, log)]) == []
         return held.id
 
@@ -182,7 +183,8 @@ def open_shop(app: Acked, *, minutes: int = 1440) -> Shop:
         shop.failed("shop.import_orders", {"file": f"orders-{number}.csv", "api_key": CANARY},
                     failure=failure, ago=400 + number)  # fmt: skip
     lost = "its worker box-2.90.b was lost (signal 9); poison: it took its worker 3 times"
-    shop.failed("shop.resize", 77, failure=Failure("WorkerLostError", lost), ago=900)
+    shop.failed("shop.resize", 77, failure=Failure("WorkerLostError", lost), loss=True,
+                ago=900)  # fmt: skip
     refused = Failure("smtplib.SMTPRecipientsRefused", f"password={CANARY}")
     shop.failed("shop.mail", "ada@example.org", "Hello", token=CANARY, ago=2000, failure=refused)
     for number in range(24):

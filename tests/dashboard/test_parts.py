@@ -126,12 +126,46 @@ def test_a_hostile_message_costs_no_more_than_its_length() -> None:
         causes([failed(text)])
 
 
-def test_dead_letters_are_those_without_a_fair_chance() -> None:
-    lost = "its worker was lost; poison: it took its worker 3 times"
-    assert is_dead_letter(failed(lost, type_="WorkerLostError"))
-    assert is_dead_letter(failed("not a message", type_="MessageUnreadable"))
-    assert not is_dead_letter(failed("boom"))
-    assert not is_dead_letter(structs.replace(failed("x"), failure=None))
+def test_what_is_being_retried_is_counted_apart_in_the_group_of_its_cause() -> None:
+    waiting = structs.replace(
+        failed("no 3", id="c", claimed=40.0), state=State.SCHEDULED, finished=None
+    )
+    (found,) = causes([failed("no 1", id="a", finished=10.0)], [waiting])
+    assert (found.count, found.retrying, found.first, found.last) == (1, 1, 10.0, 40.0)
+    assert found.example == "c"
+    (alone,) = causes([], [waiting])
+    assert (alone.count, alone.retrying) == (0, 1)
+
+
+def test_a_group_is_as_large_as_all_its_tasks() -> None:
+    waiting = [structs.replace(failed("up"), state=State.SCHEDULED) for _ in range(3)]
+    found = causes([failed("down"), failed("down")], waiting)
+    assert [each.fingerprint.message for each in found] == ["up", "down"]
+
+
+def test_a_task_that_ended_with_its_worker_is_a_dead_letter() -> None:
+    record = failed("signal 9", type_="WorkerLostError", finished=2.0)
+    assert is_dead_letter(record, [run(Event.FAIL, loss=True)])
+    assert not is_dead_letter(record, [run(Event.FAIL)])
+    earlier = run(Event.RELEASE, loss=True), Attempt(
+        number=2, event=Event.FAIL, started=3.0, ended=4.0
+    )  # fmt: skip
+    assert not is_dead_letter(structs.replace(record, finished=4.0), earlier)
+
+
+def test_a_message_of_which_no_attempt_began_is_a_dead_letter() -> None:
+    record = failed("not a message", type_="MessageUnreadable", finished=9.0)
+    assert is_dead_letter(record, [])
+    assert is_dead_letter(record, [run(Event.FAIL)])  # that was before it was requeued
+    assert not is_dead_letter(structs.replace(record, finished=2.0), [run(Event.FAIL)])
+
+
+def test_no_text_of_a_failure_makes_a_dead_letter() -> None:
+    for type_ in ("ValueError", "WorkerLostError", "MessageUnreadable", "shop.WorkerLostError"):
+        record = failed("lost; poison: it took its worker 3 times", type_=type_, finished=2.0)
+        assert not is_dead_letter(record, [run(Event.FAIL)])
+    assert not is_dead_letter(structs.replace(record, failure=None), [])
+    assert not is_dead_letter(structs.replace(record, state=State.SCHEDULED), [])
 
 
 # -- charts and rates ------------------------------------------------------------------------------

@@ -505,7 +505,7 @@ def test_a_step_looks_at_so_many_records_and_the_next_one_goes_on(
     for number in range(20):
         site.shop.send("shop.scan", number)
     asked = site.get("/confirm/revoke?matching=1&text=the-needle")
-    assert "No task fits among the newest" in text_of(asked)
+    assert "No task fits among those that were looked at" in text_of(asked)
     fields = {"matching": "1", "text": "the-needle", "before": "1000", "token": site.token()}
     steps = 0
     answer = site.client.post("/do/revoke", data=fields, headers=SAME)

@@ -95,7 +95,10 @@ def paths(client: TestClient, some: list[str], records: int) -> list[str]:
         "/tasks?state=QUEUED", "/tasks?task=shop.task3", "/tasks?task=nothing",
         f"/tasks?id={some[-1][-12:]}", "/tasks?text=orders/999999", "/tasks?text=nothing-has-this",
         "/tasks?error=Error3", "/tasks?worker=box.1.a&state=SUCCESS", "/tasks?since=2h",
+        f"/tasks?id={some[0]}", f"/tasks?until={records - 200}s", "/tasks?until=2h",
         f"/task?id={some[0]}", f"/task?id={failed}", "/failures", "/dead", "/waiting",
+        f"/failures?before={records // 2}", f"/dead?before={records // 2}",
+        f"/waiting?due={time.time() + 86_000}&tag=0",
         "/queues", "/workers", "/registered", "/audit", "/run",
         "/confirm/retry?matching=1&state=FAILURE", f"/confirm/retry?selected={failed}",
     ]  # fmt: skip

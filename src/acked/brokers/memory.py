@@ -269,6 +269,18 @@ class MemoryBroker:
             )
             return list(itertools.islice(found, limit))
 
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        def place(record: Record) -> tuple[float, int]:
+            return record.due, record.tag
+
+        with self._lock:
+            later = [
+                record
+                for record in self._records.values()
+                if record.state is State.SCHEDULED and (after is None or place(record) > after)
+            ]
+        return heapq.nsmallest(limit, later, key=place)
+
     def counts(self) -> list[QueueCounts]:
         with self._lock:
             states: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -1,4 +1,4 @@
-"""Failures grouped by their cause: a pure function of some failed tasks.
+"""Failures grouped by their cause: a pure function of some tasks that failed.
 
 The *fingerprint* of a failure is its task, the type of its exception, and its message with
 everything taken out that differs from one run to the next: numbers, ids, quoted values, addresses.
@@ -7,11 +7,12 @@ everything taken out that differs from one run to the next: numbers, ids, quoted
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from acked.record import Record
+from acked.delivery import State
+from acked.record import Attempt, Record
 from acked.redaction import redact_text
 
 MESSAGE_LIMIT = 500
@@ -49,8 +50,10 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         fingerprint: What they have in common.
-        count: How many.
-        first, last: When the first and the last of them failed, wall clock.
+        count: How many have failed for good.
+        retrying: How many more failed so and wait for another attempt.
+        first, last: When the first and the last of them failed, wall clock; of one that waits for
+            another attempt, when the latest began.
         example: The last one.
         said: Its message, redacted.
         literal: The longest part that all their messages share, to search for; may be empty.
@@ -58,6 +61,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
     fingerprint: Fingerprint
     count: int
+    retrying: int
     first: float
     last: float
     example: str
@@ -87,40 +91,50 @@ def literal_of(general: str) -> str:
     return longest if len(longest) >= 4 else ""
 
 
-def causes(failed: Iterable[Record]) -> list[Cause]:
-    """The groups of *failed*, the largest first, among equals the latest first."""
+def causes(failed: Iterable[Record], retrying: Iterable[Record] = ()) -> list[Cause]:
+    """The groups of *failed* and *retrying*, the largest first, among equals the latest first."""
     groups: dict[Fingerprint, list[Record]] = {}
-    for record in failed:
+    for record in (*failed, *retrying):
         groups.setdefault(fingerprint(record), []).append(record)
     found = [_cause(key, members) for key, members in groups.items()]
-    return sorted(found, key=lambda cause: (-cause.count, -cause.last, cause.fingerprint))
+    return sorted(
+        found, key=lambda cause: (-cause.count - cause.retrying, -cause.last, cause.fingerprint)
+    )
 
 
 def _cause(key: Fingerprint, members: list[Record]) -> Cause:
-    last = max(members, key=_ended)
+    last = max(members, key=_failed_at)
     said = last.failure.message if last.failure else last.reason
+    count = sum(record.is_final for record in members)
     return Cause(
         fingerprint=key,
-        count=len(members),
-        first=min(map(_ended, members)),
-        last=_ended(last),
+        count=count,
+        retrying=len(members) - count,
+        first=min(map(_failed_at, members)),
+        last=_failed_at(last),
         example=last.id,
         said=redact_text(said[: 4 * MESSAGE_LIMIT]),
         literal=literal_of(key.message),
     )
 
 
-def _ended(record: Record) -> float:
-    return record.finished or record.sent
+def _failed_at(record: Record) -> float:
+    return record.finished or record.claimed or record.sent
 
 
-DEAD_TYPES = frozenset({"MessageUnreadable", "UnknownTask"})
+DEAD_TYPES = frozenset({"MessageUnreadable", "WorkerLostError"})
+"""Types of the failures that dead letters have, and that a task can raise as well."""
 
 
-def is_dead_letter(record: Record) -> bool:
+def is_dead_letter(record: Record, attempts: Sequence[Attempt]) -> bool:
     """Whether *record* failed without its function having had a fair chance: its message cannot be
-    read, or it took its worker with it each time."""
-    failure = record.failure
-    if failure is None:
+    read, so that no attempt began, or its last attempt ended with its worker.
+
+    The history of the *attempts* says so, which no task can write; the failure's text it can.
+    """
+    if record.state is not State.FAILURE or record.failure is None:
         return False
-    return failure.type in DEAD_TYPES or "; poison: " in failure.message
+    if record.failure.type not in DEAD_TYPES:
+        return False
+    ended = [each for each in attempts if each.ended == record.finished]
+    return not ended or ended[-1].loss

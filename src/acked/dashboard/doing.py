@@ -121,7 +121,7 @@ async def _confirm_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
         lambda: matching(desk.reader.finder, query, before=None, limit=LOOKED)
     )
     if not found:
-        among = " among the newest" if further is not None else ""
+        among = " among those that were looked at" if further is not None else ""
         return desk.wrong(visit, "Nothing to do", f"No task fits{among}: {query.in_words()}.", 404)
     count, more, sample = len(found), further is not None, found[:SAMPLE]
     names = Counter(record.task for record in found)

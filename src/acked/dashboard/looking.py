@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from starlette.responses import Response
 
 from acked.dashboard.desk import Desk, Visit
@@ -11,7 +13,16 @@ from acked.dashboard.rates import SPANS
 
 def _tag(text: str) -> int | None:
     """A `Record.tag` out of an address."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _time(text: str) -> float | None:
+    """A `Record.due` out of an address."""
+    try:
+        time = float(text)
+    except ValueError:
+        return None
+    return time if isfinite(time) else None
 
 
 async def overview(desk: Desk, visit: Visit) -> Response:
@@ -44,19 +55,24 @@ async def task(desk: Desk, visit: Visit) -> Response:
 
 async def failures(desk: Desk, visit: Visit) -> Response:
     """Failures by their cause."""
-    return desk.show(visit, "failures", **await desk.in_thread(desk.reader.failures))
+    before = _tag(visit.asked("before"))
+    seen = await desk.in_thread(desk.reader.failures, before)
+    return desk.show(visit, "failures", before=before, **seen)
 
 
 async def dead(desk: Desk, visit: Visit) -> Response:
     """Failures whose function had no fair chance."""
-    return desk.show(visit, "dead", **await desk.in_thread(desk.reader.dead))
+    before = _tag(visit.asked("before"))
+    seen = await desk.in_thread(desk.reader.dead, before)
+    return desk.show(visit, "dead", before=before, **seen)
 
 
 async def waiting(desk: Desk, visit: Visit) -> Response:
     """Scheduled and retrying tasks."""
-    before = _tag(visit.asked("before"))
-    seen = await desk.in_thread(desk.reader.waiting, before)
-    return desk.show(visit, "waiting", before=before, **seen)
+    due, tag = _time(visit.asked("due")), _tag(visit.asked("tag"))
+    after = (due, tag) if due is not None and tag is not None else None
+    seen = await desk.in_thread(desk.reader.waiting, after)
+    return desk.show(visit, "waiting", after=after, **seen)
 
 
 async def queues(desk: Desk, visit: Visit) -> Response:

@@ -9,9 +9,10 @@ import msgspec
 
 from acked.app import Acked
 from acked.broker import Condition, Filter, QueueCounts, WorkerRecord
-from acked.dashboard.causes import Cause, causes, is_dead_letter
+from acked.dashboard.causes import causes
 from acked.dashboard.charts import Chart, bar_chart
-from acked.dashboard.finding import Finder
+from acked.dashboard.failing import UPCOMING, FailureReader, Retrying
+from acked.dashboard.finding import TEXT_WINDOW, Finder
 from acked.dashboard.machine import Machine, machine
 from acked.dashboard.query import Query
 from acked.dashboard.rates import SPANS, RateReader, Rates
@@ -23,10 +24,13 @@ from acked.redaction import redact_text
 from acked.story import Story, parameter_names, story, task_line
 
 AGAIN_AFTER = 2.0
-"""Seconds between two counts of the queues, and between two looks at the failures."""
+"""Seconds between two counts of the queues."""
 
-FAILURES = 1_000
-"""Failures that are grouped: the newest ones."""
+GROUPS = 200
+"""Groups of failures that are shown."""
+
+WAITING = 100
+"""Scheduled tasks of one page."""
 
 RUNNING = 500
 """Running tasks that are shown with their workers."""
@@ -113,10 +117,7 @@ class Reader:
         self._rates = RateReader()
         # Asked of the application each time, since it opens its broker at the first use.
         self._counts = Cached(lambda: app.records.counts(), every=AGAIN_AFTER)
-        self._failures = Cached(
-            lambda: app.records.search(Filter(states=(State.FAILURE,)), limit=FAILURES),
-            every=AGAIN_AFTER,
-        )
+        self._failures = FailureReader(app)
         self._conditions: list[Condition] | None = None
 
     def forget(self) -> None:
@@ -168,10 +169,6 @@ class Reader:
         """Of the last hour or day."""
         return self._rates.read(self.app.records, SPANS[span], now=self.now)
 
-    def failed(self) -> list[Record]:
-        """The newest failures, a moment old at most."""
-        return self._failures.get()
-
     # -- one page each -----------------------------------------------------------------------------
 
     def overview(self, span: str) -> Mapping[str, Any]:
@@ -184,7 +181,7 @@ class Reader:
             "charts": charts(rates),
             "queues": rows,
             "workers": self.workers(workers),
-            "failures": [row_of(record, now) for record in self.failed()[:8]],
+            "failures": [row_of(record, now) for record in self._failures.failed().records[:8]],
             "conditions": self.conditions(),
             "waiting": sum(row.counts.queued for row in rows),
             "running": sum(row.counts.running for row in rows),
@@ -225,28 +222,32 @@ class Reader:
             "known": record.task in self.app.tasks,
         }
 
-    def failures(self) -> Mapping[str, Any]:
-        """Failures by cause."""
-        failed = self.failed()
-        found: list[Cause] = causes(failed)
-        return {"causes": found, "looked": len(failed), "limit": FAILURES}
-
-    def dead(self) -> Mapping[str, Any]:
-        """Failures whose function had no fair chance."""
-        now, failed = self.now, self.failed()
-        rows = [row_of(record, now) for record in failed if is_dead_letter(record)]
-        return {"rows": rows, "looked": len(failed), "limit": FAILURES}
-
-    def waiting(self, before: int | None) -> Mapping[str, Any]:
-        """Scheduled and retrying tasks, the next one first within a page."""
-        query = Query(state=(State.SCHEDULED.value,))
-        found, now = self.finder.find(query, before=before, limit=100), self.now
-        rows = [row_of(record, now) for record in found.records]
-        retrying = {record.id for record in found.records if record.runs}
+    def failures(self, before: int | None) -> Mapping[str, Any]:
+        """Failures by cause; with the newest ones, what is being retried."""
+        found = self._failures.failed(before)
+        retrying = self._failures.retrying() if before is None else Retrying()
         return {
-            "found": found, "rows": sorted(rows, key=lambda row: row.due), "retrying": retrying,
-            "query": query,
+            "found": found, "causes": causes(found.records, retrying.records),
+            "retrying": retrying, "total": self.totals()[State.FAILURE.value],
+            "upcoming": UPCOMING, "window": TEXT_WINDOW, "query": Query(),
+            "groups": GROUPS,
         }  # fmt: skip
+
+    def dead(self, before: int | None) -> Mapping[str, Any]:
+        """Failures whose function had no fair chance."""
+        found, now = self._failures.dead(before), self.now
+        rows = [row_of(record, now) for record in found.records]
+        return {"found": found, "rows": rows, "query": Query()}
+
+    def waiting(self, after: tuple[float, int] | None) -> Mapping[str, Any]:
+        """Scheduled and retrying tasks, the next one first."""
+        found, now = self.app.records.upcoming(limit=WAITING + 1, after=after), self.now
+        shown = found[:WAITING]
+        return {
+            "rows": [row_of(record, now) for record in shown],
+            "retrying": {record.id for record in shown if record.runs},
+            "last": shown[-1] if len(found) > WAITING else None,
+        }
 
     def registered(self) -> list[TaskType]:
         """The tasks of the application."""

@@ -123,12 +123,96 @@ class ReadingPromises(Timeline):
         assert self.found(broker, Filter(error="…")) == ["a"]
         assert self.found(broker, Filter(error="another")) == []
 
+    def test_an_empty_text_is_in_every_failure_and_in_nothing_else(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        held = self.running(broker, "again")
+        broker.settle([settlements(held, clock.now())["retry"]])
+        self.finished(broker, clock, "failed", State.FAILURE)
+        self.finished(broker, clock, "done", State.SUCCESS)
+        self.send(broker, "new")
+
+        assert self.found(broker, Filter(error="")) == ["failed", "again"]
+
+    def test_the_attempt_that_a_task_ended_with_ended_when_it_did(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        clock.advance(0.123456789)
+        record = self.finished(broker, clock, "a", State.FAILURE)
+
+        assert [each.ended for each in broker.attempts("a")] == [record.finished]
+
     def test_a_search_looks_no_further_back_than_it_is_asked_to(self, broker: Engine) -> None:
         self.send(broker, "a", "b", "c", "d")
         tags = {record.id: record.tag for record in broker.search(Filter())}
 
         between = broker.search(Filter(text="cat.png"), before=tags["d"], after=tags["a"])
         assert [record.id for record in between] == ["c", "b"]
+        assert len(broker.search(Filter(), before=10**17)) == 4
+
+    def later(self, broker: Engine, *due: tuple[str, float], queue: str = "default") -> None:
+        """Send tasks that wait for the times that are named."""
+        broker.send(
+            [
+                msgspec.structs.replace(message(task_id, queue=queue), eta=eta)
+                for task_id, eta in due
+            ]
+        )
+
+    def test_what_is_due_next_comes_first_whenever_and_wherever_it_was_sent(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        now = clock.now()
+        self.finished(broker, clock, "done", State.SUCCESS)
+        self.later(broker, ("d", now + 40), ("a", now + 10.25))
+        self.later(broker, ("c", now + 30), ("b", now + 10.25), queue="mail")
+        broker.pause("mail")
+        self.send(broker, "at once")
+
+        assert [record.id for record in broker.upcoming()] == ["a", "b", "c", "d"]
+        assert broker.upcoming(limit=1) == [broker.get("a")]
+        assert broker.upcoming(limit=0) == []
+
+    def test_what_waits_for_a_retry_is_among_what_comes_next(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        self.later(broker, ("later", clock.now() + 90))
+        held = self.running(broker, "again")
+        broker.settle([settlements(held, clock.now())["retry"]])
+
+        assert broker.upcoming() == [broker.get("again"), broker.get("later")]
+        clock.advance(60)
+        broker.reap(by="w1")
+        assert [record.id for record in broker.upcoming()] == ["later"]
+
+    def test_what_no_longer_waits_for_its_time_does_not_come_next(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        self.later(broker, *((name, clock.now() + 60) for name in ("a", "b", "c")))
+        broker.revoke(["a"])
+        broker.discard(["b"])
+
+        assert [record.id for record in broker.upcoming()] == ["c"]
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7])
+    def test_what_comes_next_is_read_page_by_page(
+        self, broker: Engine, clock: ManualClock, size: int
+    ) -> None:
+        now = clock.now()
+        for name in "abc":  # in each queue two at one moment, which is one of the other queue too
+            queue = "mail" if name == "b" else "default"
+            times = now + 20, now + 10.1, now + 20
+            self.later(broker, *((f"{name}{k}", at) for k, at in enumerate(times)), queue=queue)
+        pages: list[list[str]] = []
+        after: tuple[float, int] | None = None
+        while page := broker.upcoming(limit=size, after=after):
+            pages.append([record.id for record in page])
+            after = page[-1].due, page[-1].tag
+
+        assert [task_id for page in pages for task_id in page] == [
+            "a1", "b1", "c1", "a0", "a2", "b0", "b2", "c0", "c2",
+        ]  # fmt: skip
+        assert all(len(page) == size for page in pages[:-1])
 
     def test_counters_add_up(self, broker: Engine) -> None:
         broker.count([Count(100, "default", "shop.scan", "success", 2)])

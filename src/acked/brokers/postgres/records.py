@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -43,6 +44,31 @@ ATTEMPTS = Statement(
     """,
     "qtddttbd??t",
 )
+
+NEXT_FIRST = """
+    WHERE seq = ANY (ARRAY(
+        WITH RECURSIVE line (queue) AS (
+            (SELECT queue FROM {schema}.waiting WHERE scheduled ORDER BY queue LIMIT 1)
+            UNION ALL
+            SELECT next.queue
+            FROM line CROSS JOIN LATERAL (
+                SELECT w.queue FROM {schema}.waiting AS w
+                WHERE w.scheduled AND w.queue > line.queue ORDER BY w.queue LIMIT 1
+            ) AS next
+        )
+        SELECT first.seq
+        FROM line CROSS JOIN LATERAL (
+            SELECT w.seq, w.due FROM {schema}.waiting AS w
+            WHERE w.scheduled AND w.queue = line.queue AND (w.due, w.seq) > ($1, $2)
+            ORDER BY w.due, w.seq LIMIT $3
+        ) AS first
+        ORDER BY first.due, first.seq LIMIT $3
+    ))
+    ORDER BY due, seq
+"""
+"""The first of each queue, so that what is due much later is not read."""
+
+UPCOMING = Statement(RECORD + NEXT_FIRST, RECORD_COLUMNS)
 
 COUNTS = Statement(
     """
@@ -181,6 +207,12 @@ class TaskRecords(Store):
         if call is None:
             return []
         (rows,) = self._database.run(call, repeatable=True)
+        return [as_record(row) for row in rows]
+
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        due, tag = after if after is not None else (-math.inf, 0)
+        parameters = (float8(due), int8(tag), int8(max(limit, 0)))
+        (rows,) = self._database.run(Call(UPCOMING, parameters), repeatable=True)
         return [as_record(row) for row in rows]
 
     def counts(self) -> list[QueueCounts]:

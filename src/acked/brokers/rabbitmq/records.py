@@ -35,6 +35,9 @@ class TaskRecords(TaskQueue):
     ) -> list[Record]:
         return self._ledger.search(wanted, limit=limit, before=before, after=after)
 
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        return self._ledger.upcoming(limit=limit, after=after)
+
     def counts(self) -> list[QueueCounts]:
         return self._ledger.counts()
 

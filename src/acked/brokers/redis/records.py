@@ -62,6 +62,19 @@ class TaskRecords(Store):
             return []
         return list(itertools.islice(self._found(wanted, limit, before, after), limit))
 
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        found: list[Record] = []
+        while len(found) < limit:
+            part = min(READ_AT_ONCE, limit - len(found))
+            due, tag = after if after is not None else (False, 0)
+            _, rows = self._run(scripts.UPCOMING, part, due, tag)
+            page = records(*rows)
+            found += page
+            if len(page) < part:
+                break
+            after = page[-1].due, page[-1].tag
+        return found
+
     def counts(self) -> list[QueueCounts]:
         _, (counted, paused, oldest) = self._run(scripts.COUNTS)
         found: defaultdict[str, dict[str, Any]] = defaultdict(dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -49,6 +50,32 @@ FROM task LEFT JOIN note ON note.task = task.seq
 PAGE = """
 WHERE seq IN (SELECT seq FROM ({numbers}) ORDER BY seq DESC LIMIT ?)
 ORDER BY seq DESC
+"""
+
+UPCOMING = """
+WITH RECURSIVE
+name (queue) AS (
+    SELECT min(queue) FROM task WHERE state = 'SCHEDULED'
+    UNION ALL
+    SELECT (SELECT min(queue) FROM task WHERE state = 'SCHEDULED' AND queue > name.queue)
+    FROM name WHERE queue IS NOT NULL
+),
+next (number) AS (
+    SELECT first.value FROM name CROSS JOIN json_each((
+        SELECT json_group_array(seq) FROM (
+            SELECT seq FROM task
+            WHERE state = 'SCHEDULED' AND queue = name.queue AND (due, seq) > (:due, :tag)
+            ORDER BY due, seq LIMIT :limit
+        )
+    )) AS first
+)
+"""
+"""The first of each queue, so that what is due much later is not read. As an array, or SQLite would
+look for them once more for each of them."""
+
+NEXT_FIRST = """
+WHERE seq IN (SELECT number FROM next JOIN task ON seq = number ORDER BY due, seq LIMIT :limit)
+ORDER BY due, seq
 """
 
 ATTEMPTS = """
@@ -146,6 +173,16 @@ class TaskRecords(Store):
         with self._database.session() as connection:
             rows = fetch(
                 connection, f"{RECORD} {PAGE.format(numbers=numbers)}", (*bindings, max(limit, 0))
+            )
+        return [as_record(row) for row in rows]
+
+    def upcoming(self, *, limit: int = 50, after: tuple[float, int] | None = None) -> list[Record]:
+        due, tag = after if after is not None else (-math.inf, 0)
+        with self._database.session() as connection:
+            rows = fetch(
+                connection,
+                f"{UPCOMING} {RECORD} {NEXT_FIRST}",
+                {"due": due, "tag": tag, "limit": max(limit, 0)},
             )
         return [as_record(row) for row in rows]
 

@@ -55,7 +55,8 @@ if given then
   for i, number in ipairs(given) do tags[i] = tag_of(number) end
   where = look_at(tags)
 else
-  local number = (before > 0 and before or (call('GET', P .. 'tag') or 0) + 1) - 1
+  local above = (call('GET', P .. 'tag') or 0) + 1
+  local number = min(before > 0 and before or above, above) - 1
   while number > after and to_see > 0 and #found < to_find do
     -- One block at a time; those of which all is deleted are passed over, many at once.
     local block = floor(number / 1024)
