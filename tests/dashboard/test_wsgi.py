@@ -39,7 +39,8 @@ def serving(target: str, directory: Path, environment: dict[str, str]) -> Iterat
     with (directory / "gunicorn.log").open("ab") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--threads", str(THREADS), "--bind",
-             f"127.0.0.1:{port}", "--graceful-timeout", "1", target],
+             f"127.0.0.1:{port}", "--graceful-timeout", "1",
+             "--no-control-socket", target],
             cwd=directory, stdout=log, stderr=log,
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": search_path({}),
                  "ACKED_RUNTIME_DIR": str(directory), **environment},
@@ -196,12 +197,14 @@ def block(name: str) -> str:
 
 
 def test_the_example_with_flask_asks_its_session_for_each_action(tmp_path: Path) -> None:
-    (tmp_path / "flask_ops.py").write_text(block("flask_ops.py") + FLASK_LOGIN, encoding="utf-8")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "web.py").write_text(block("shop/web.py") + FLASK_LOGIN, encoding="utf-8")
     environment = {
         "ACKED_BROKER_URL": f"sqlite:///{tmp_path}/shop.db", "SHOP_SECRET": "only-tests-know-it",
         "PYTHONPATH": f"{tmp_path}:{search_path({})}",
     }  # fmt: skip
-    with serving("flask_ops:application", tmp_path, environment) as url:
+    with serving("shop.web:application", tmp_path, environment) as url:
         codes = {}
         for query in ("", "?staff=", "?staff=1", "?staff=1&may=view&may=pause"):
             session = requests.Session()
