@@ -59,6 +59,7 @@ def test_a_failed_task_is_found_understood_edited_and_run_again(ops: Ops, enter:
     expect(story).to_contain_text("scanning http://wrong.example/1")
     page.get_by_role("link", name="Edit and run again").click()
     page.get_by_label("Positional arguments").fill('["http://right.example/1"]')
+    page.get_by_role("button", name="Go on").click()
     page.get_by_role("button", name="Run it").click()
     expect(page.locator(".notice")).to_contain_text("Send: shop.scan")
     expect(page.locator("h1")).to_contain_text("shop.scan")

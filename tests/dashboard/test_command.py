@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -38,6 +41,7 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (["--host", "shop.example"], "would let everybody in"),
         (["--metrics-port", "9", "--metrics-host", "0.0.0.0"], "ACKED_METRICS_TOKEN"),  # noqa: S104 - as above
         (["--users", "/nowhere/users"], "cannot be read"),
+        (["--trust-proxy", "10.0.0.7"], "--users FILE"),
     ],
 )
 def test_what_would_let_anybody_in_is_refused_with_the_remedy(
@@ -45,6 +49,83 @@ def test_what_would_let_anybody_in_is_refused_with_the_remedy(
 ) -> None:
     assert cli.run(["dashboard", "tests.dashboard.shop:app", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("proxy.example", "'proxy.example' does not appear to be"), ("*", "'*'"),
+        ("10.0.0.7/24", "10.0.0.7/24 has host bits set"), ("0.0.0.0/0", "everybody"),
+        ("::/0", "everybody"),
+    ],
+)  # fmt: skip
+def test_a_proxy_that_cannot_be_one_is_refused(
+    broker: str, given: str, said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ACKED_DASHBOARD_USERS", f"ada:operator:{HASH}")
+    options = ["--trust-proxy", "10.0.0.8", "--trust-proxy", given]
+    assert cli.run(["dashboard", "tests.dashboard.shop:app", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+class From(requests.adapters.HTTPAdapter):
+    """Requests that come from another address of this host."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, source_address=(self._address, 0), **options)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_what_a_trusted_proxy_says_of_its_visitor_is_believed_and_of_no_other(
+    broker: str, tmp_path: Path, host: str
+) -> None:
+    port, log = free_port(), tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "acked", "dashboard", "tests.dashboard.shop:app", "--port",
+             str(port), "--host", host, "--trust-proxy", "127.0.0.2", "--trust-proxy",
+             "127.1.0.0/16"],
+            cwd=ROOT, env={**os.environ, "ACKED_DASHBOARD_USERS": f"ada:operator:{HASH}"},
+            stdout=out, stderr=out,
+        )  # fmt: skip
+    secure = {}
+    try:
+        until(lambda: answers(port), what="it to answer")
+        for number, proxy in enumerate(("127.0.0.2", "127.1.2.3", "127.0.0.3")):
+            session = requests.Session()
+            session.mount("http://", From(proxy))
+            session.headers.update({
+                "host": "ops.example", "origin": "https://ops.example",
+                "x-forwarded-for": f"192.0.2.{number}", "x-forwarded-proto": "https",
+            })  # fmt: skip
+            page = session.get(f"http://127.0.0.1:{port}/login", timeout=20)
+            cookie = page.headers["set-cookie"]
+            secure[proxy] = (
+                cookie.startswith("__Host-") and "Secure" in cookie,
+                "strict-transport-security" in page.headers,
+            )
+            token = re.search(r'name="token" value="(\w+)"', page.text)
+            assert token is not None
+            session.post(
+                f"http://127.0.0.1:{port}/login", timeout=20, allow_redirects=False,
+                data={"name": "ada", "password": "wrong password", "token": token[1]},
+                headers={"cookie": cookie.partition(";")[0]},
+            )  # fmt: skip
+    finally:
+        process.terminate()
+        process.wait(10)
+    assert secure == {
+        "127.0.0.2": (True, True), "127.1.2.3": (True, True), "127.0.0.3": (False, False),
+    }  # fmt: skip
+    lines = re.findall(r"acked\.audit: (.*)", log.read_text())
+    assert [json.loads(line)["outcome"] for line in lines] == ["refused: wrong"] * 3
+    sources = [json.loads(line)["source"].removeprefix("::ffff:") for line in lines]
+    assert sources == ["192.0.2.0", "192.0.2.1", "127.0.0.3"]
 
 
 def test_wrong_users_in_the_environment_are_refused(

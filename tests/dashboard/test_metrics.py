@@ -117,6 +117,14 @@ def test_with_a_token_its_holder_alone_may_read(path: str) -> None:
         assert client(metrics).get(path, headers=headers).status_code == 401  # type: ignore[arg-type]  # as bytes
 
 
+def test_every_answer_is_neither_stored_nor_taken_for_something_else() -> None:
+    here, far = client(Metrics(app())), client(Metrics(app()), "10.0.0.1")
+    for path in ("/metrics", "/healthz", "/nothing"):
+        for answer in (here.get(path), far.get(path)):
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_short_token_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="needs 16"):
         Metrics(app(), token="short")  # noqa: S106 - of nobody

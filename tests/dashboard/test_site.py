@@ -101,6 +101,11 @@ def busy() -> Site:
     return Site(app, open_to_this_host=True)
 
 
+def audited(line: logging.LogRecord) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(line.message)
+    return found
+
+
 def text_of(answer: Any) -> str:
     """The words of a page, without its markup."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
@@ -405,7 +410,7 @@ def test_a_task_is_retried_after_a_question(site: Site, caplog: pytest.LogCaptur
     assert (answer.status_code, site.state(failed)) == (303, State.QUEUED)
     (line,) = [record for record in caplog.records if record.name == "acked.audit"]
     said = json.loads(line.message)
-    assert said | {"at": 0} == {
+    assert said | {"at": 0, "number": 1} == {
         "number": 1, "at": 0, "who": "this host", "action": "retry", "target": failed, "count": 1,
         "source": "127.0.0.1", "outcome": "done",
     }  # fmt: skip
@@ -426,6 +431,7 @@ def test_waiting_tasks_are_taken_back(site: Site, deed: str, ends: State | None)
     assert site.post(f"/do/{deed}", {"selected": ids}).status_code == 303
     assert [site.state(each) for each in ids] == [ends] * 3
     assert site.dashboard._desk.audit.latest()[0].count == 3
+    assert site.dashboard._desk.audit.latest()[0].target == "3 selected tasks"
 
 
 def test_what_the_state_of_a_task_does_not_allow_is_not_asked_for(site: Site) -> None:
@@ -459,9 +465,10 @@ def test_a_queue_is_paused_resumed_and_purged(site: Site) -> None:
     assert site.post("/do/purge").status_code == 400
 
 
-def test_everything_that_matches_is_retried_in_bounded_steps(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+def test_everything_that_matches_is_retried_in_bounded_steps_and_its_ids_are_written_down(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="acked.audit")
     monkeypatch.setattr("acked.dashboard.doing.STEP", 4)
     monkeypatch.setattr("acked.dashboard.doing.LOOKED", 5)
     away = Failure("ConnectionError", "the far side refused")
@@ -484,6 +491,8 @@ def test_everything_that_matches_is_retried_in_bounded_steps(
     assert {site.state(each) for each in ids} == {State.QUEUED}
     assert site.state(other) is site.state(late) is State.FAILURE
     assert [each.count for each in site.dashboard._desk.audit.latest()] == [2, 4, 4]
+    written = [audited(line)["ids"] for line in caplog.records if line.name == "acked.audit"]
+    assert written == [ids[:5:-1], ids[5:1:-1], ids[1::-1]]
 
 
 def test_a_search_that_names_states_that_do_not_fit_does_nothing(site: Site) -> None:
@@ -526,7 +535,18 @@ def test_a_task_is_run_by_hand_from_its_signature(site: Site) -> None:
     assert '"url": null' in unescape(page.text)
     call = {"task": "shop.scan", "args": '["http://x"]', "kwargs": '{"depth": 2}',
             "queue": "slow", "countdown": "60", "priority": "3"}  # fmt: skip
-    answer = site.post("/run", call)
+    asked = site.post("/run", call)
+    for words in ("Run shop.scan? One new task is sent to the queue slow and starts in 60 s",
+                  '["http://x"]', '{"depth": 2}'):  # fmt: skip
+        assert words in text_of(asked)
+    assert site.app.records.counts() == []
+    assert site.audit() == []
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', asked.text))
+    fields = {name: unescape(value) for name, value in fields.items()}
+    edited = site.client.post("/run", data={**fields, "step": "edit"}, headers=SAME)
+    assert '["http://x"]' in unescape(edited.text)
+    assert site.app.records.counts() == []
+    answer = site.client.post("/run", data={**fields, "step": "send"}, headers=SAME)
     assert answer.status_code == 303
     sent = answer.headers["location"].partition("id=")[2].partition("&")[0]
     record = site.app.records.get(sent)
@@ -550,9 +570,10 @@ def test_a_wrong_call_is_refused_with_the_reason_and_what_was_typed(
     site: Site, call: dict[str, str], said: str
 ) -> None:
     fields = {"task": "shop.scan", "args": '["kept as typed"]', "kwargs": "{}", **call}
-    answer = site.post("/run", fields)
-    assert answer.status_code == 400
-    assert said in text_of(answer)
+    for step in ("", "send"):
+        answer = site.post("/run", {**fields, "step": step})
+        assert answer.status_code == 400
+        assert said in text_of(answer)
     if "args" not in call:
         assert "kept as typed" in text_of(answer)
     assert site.app.records.counts() == []
@@ -564,7 +585,10 @@ def test_arguments_are_edited_without_being_told_the_secrets(site: Site) -> None
     assert CANARY not in page.text
     call = {"task": "shop.scan", "again": first, "args": '["http://other", "***"]',
             "kwargs": '{"depth": 3}'}  # fmt: skip
-    answer = site.post("/run", call)
+    asked = site.post("/run", call)
+    assert "***" in text_of(asked)
+    assert CANARY not in asked.text
+    answer = site.post("/run", {**call, "step": "send"})
     sent = answer.headers["location"].partition("id=")[2].partition("&")[0]
     record = site.app.records.get(sent)
     assert record is not None
@@ -704,6 +728,9 @@ def test_every_answer_has_the_headers_that_keep_a_browser_strict(guarded: Site, 
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert "strict-transport-security" not in answer.headers
+    secure = TestClient(guarded.dashboard, base_url="https://shop.example")
+    assert secure.get("/login").headers["strict-transport-security"] == "max-age=31536000"
     assert site.get("/").headers["cache-control"] == "no-store"
     for answer in (site.get("/"), guarded.get("/login")):
         assert "style=" not in answer.text and "<style" not in answer.text

@@ -310,7 +310,7 @@ def options() -> set[str]:
     return named | {"--help"}
 
 
-OTHER_OPTIONS = {"--strict", "--workers"}
+OTHER_OPTIONS = {"--forwarded-allow-ips", "--preload", "--strict", "--workers"}
 """Options of programs that are not acked."""
 
 
@@ -334,7 +334,8 @@ CELERY_ALONE = {
 
 ELSEWHERE = {
     "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "make", "manager", "scan",
-    "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "RPUSH", "UPDATE",
+    "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
+    "UPDATE",
 }  # fmt: skip
 """Names of other programs and packages, of pytest's marks, and of what the examples call so."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -240,6 +241,58 @@ def test_a_link_to_see_a_task_does_not_change_it(site: Site, action: str) -> Non
     assert site.app.records.get(task_id) == before
 
 
+def audited(caplog: pytest.LogCaptureFixture) -> list[tuple[Any, ...]]:
+    lines = [json.loads(each.message) for each in caplog.records if each.name == "acked.audit"]
+    keys = ("who", "action", "target", "count", "source", "outcome")
+    return [tuple(line[key] for key in keys) for line in lines]
+
+
+def test_what_is_done_on_a_page_is_in_the_audit_with_whom_the_permission_names(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="acked.audit")
+
+    async def named(request: Request, task_id: str, action: Action) -> bool | str:
+        return request.headers["x-user"] == "ada" and "ada"
+
+    for site, who in ((Site(), "holder of the link"), (Site(permission=named), "ada")):
+        caplog.clear()
+        task_id = site.stage.send()
+        url, headers = site.url(task_id, "cancel"), {**SAME, "x-user": "ada"}
+        codes = [site.client.post(f"{url}/cancel", headers=headers).status_code for _ in range(2)]
+        assert codes == [303, 303]
+        assert audited(caplog) == [
+            (who, "cancel", task_id, 1, "testclient", "done"),
+            (who, "cancel", task_id, 0, "testclient", "done"),
+        ]
+
+
+def test_what_is_refused_on_a_page_is_in_the_audit(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="acked.audit")
+
+    async def looks_alone(request: Request, task_id: str, action: Action) -> bool | str:
+        return action is Action.VIEW
+
+    async def unnamed(request: Request, task_id: str, action: Action) -> bool | str:
+        return ""
+
+    site = Site(permission=looks_alone)
+    task_id = site.stage.send()
+    token = site.token(task_id, "cancel")
+    tries = [
+        (site, token, {}), (site, token, SAME), (site, site.token(task_id), SAME),
+        (site, token[:-4] + "AAAA", SAME), (Site(permission=unnamed), token, SAME),
+    ]  # fmt: skip
+    for asked, given, headers in tries:
+        asked.client.post(f"/a/b/task/{given}/cancel", headers=headers)
+    refused = ("?", "cancel", task_id, None, "testclient", "not permitted")
+    assert audited(caplog) == [
+        (*refused[:5], "refused: this form belongs to another site"), refused, refused,
+        ("?", "cancel", "?", *refused[3:]), refused,
+    ]  # fmt: skip
+    assert token not in caplog.text, "it is as good as a password"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -289,6 +342,27 @@ def test_every_response_tells_the_browser_to_be_careful(site: Site, path: str) -
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == ("no-cache" if path.endswith(".js") else "no-store")
+
+
+def test_the_answer_to_a_fault_is_as_careful(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(site.pages._reader, "read", broken)
+    client = TestClient(site.client.app, raise_server_exceptions=False)
+    answer = client.get(site.url(UNKNOWN))
+    assert answer.status_code == 500
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_over_tls_browsers_are_told_to_stay_with_it(site: Site) -> None:
+    url = site.url(site.stage.working())
+    assert "strict-transport-security" not in site.client.get(url).headers
+    secure = TestClient(site.client.app, base_url="https://shop.example")
+    for path in (url, "/a/b/acked-task.js"):
+        told = secure.get(path).headers["strict-transport-security"]
+        assert told == "max-age=31536000"
 
 
 def test_the_page_has_no_script_style_or_handler_of_its_own(site: Site) -> None:

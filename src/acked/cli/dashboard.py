@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import ipaddress
 import logging
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,11 @@ LOGGED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @click.option(
     "--root-path", default="", metavar="PATH", help="Under which path a proxy shows it, as in /ops."
 )
+@click.option(
+    "--trust-proxy", "proxies", multiple=True, metavar="ADDRESS",
+    help="Believe what a proxy at this address or network (10.0.0.0/24) says about its visitors. "
+    "One on this host is believed without it.",
+)  # fmt: skip
 @click.option("--certfile", type=click.Path(path_type=Path), help="Certificate, for TLS.")
 @click.option("--keyfile", type=click.Path(path_type=Path), help="Its key.")
 @click.option(
@@ -59,8 +65,8 @@ LOGGED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @click.pass_obj
 def dashboard(
     source: Source, target: str | None, host: str, port: int, users_file: Path | None,
-    read_only: bool, root_path: str, certfile: Path | None, keyfile: Path | None,
-    metrics_port: int | None, metrics_host: str, make_password: bool,
+    read_only: bool, root_path: str, proxies: tuple[str, ...], certfile: Path | None,
+    keyfile: Path | None, metrics_port: int | None, metrics_host: str, make_password: bool,
 ) -> None:  # fmt: skip
     """Show what the tasks do in a browser, and operate them.
 
@@ -81,7 +87,8 @@ def dashboard(
         return
     users = _users(users_file)
     token = os.environ.get(TOKEN_VARIABLE) or None
-    _check_reach(host, users, encrypted=certfile is not None)
+    trusted = _trusted(proxies, users)
+    _check_reach(host, users, encrypted=certfile is not None or bool(trusted))
     _check_metrics_reach(metrics_host, metrics_port, token)
     logging.basicConfig(level=logging.INFO, format=LOGGED)
     with source.open(target) as opened:
@@ -89,7 +96,7 @@ def dashboard(
         with _metrics(app, metrics_host, metrics_port, token):
             _serve(
                 app, users, host=host, port=port, root_path=root_path.rstrip("/"),
-                read_only=read_only, certfile=certfile, keyfile=keyfile,
+                read_only=read_only, trusted=trusted, certfile=certfile, keyfile=keyfile,
             )  # fmt: skip
 
 
@@ -122,6 +129,37 @@ def _users(path: Path | None) -> Users | None:
     return None
 
 
+def _trusted(proxies: Sequence[str], users: Users | None) -> list[str]:
+    """Networks of the proxies."""
+    if proxies and users is None:
+        raise Stop(
+            "--trust-proxy is for a dashboard with users: without them it answers to nobody who "
+            "comes through a proxy. Give --users FILE",
+            Exit.USAGE,
+        )
+    networks: list[str] = []
+    for given in proxies:
+        try:
+            network = ipaddress.ip_network(given)
+        except ValueError as error:
+            raise Stop(
+                f"--trust-proxy: {error}: give the proxy's address, or a network, as in 10.0.0.7 "
+                "and 10.0.0.0/24",
+                Exit.USAGE,
+            ) from None
+        if network.prefixlen == 0:
+            raise Stop(
+                f"--trust-proxy {given} would let everybody say he is somebody else: name the "
+                "proxies alone",
+                Exit.USAGE,
+            )
+        networks.append(str(network))
+        if network.version == 4:
+            # So an address looks to a server that listens on `::`.
+            networks.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+    return networks
+
+
 def _check_reach(host: str, users: Users | None, *, encrypted: bool) -> None:
     if is_loopback(host):
         return
@@ -146,19 +184,20 @@ def _check_metrics_reach(host: str, port: int | None, token: str | None) -> None
 
 def _serve(
     app: Acked, users: Users | None, *, host: str, port: int, root_path: str, read_only: bool,
-    certfile: Path | None, keyfile: Path | None,
+    trusted: list[str], certfile: Path | None, keyfile: Path | None,
 ) -> None:  # fmt: skip
     import uvicorn  # noqa: PLC0415 - only this command needs it
 
     from acked.dashboard import Dashboard  # noqa: PLC0415 - as above
 
     site = Dashboard(app, users=users, open_to_this_host=users is None, read_only=read_only)
-    headers = [("strict-transport-security", "max-age=31536000")] if certfile else []
     settings: dict[str, Any] = {
-        "host": host, "port": port, "root_path": root_path, "headers": headers,
+        "host": host, "port": port, "root_path": root_path,
         "server_header": False, "access_log": False, "log_level": "warning", "log_config": None,
         "timeout_graceful_shutdown": 3,
     }  # fmt: skip
+    if trusted:
+        settings["forwarded_allow_ips"] = ["127.0.0.1", "::1", *trusted]
     if certfile is not None:
         settings |= {"ssl_certfile": str(certfile), "ssl_keyfile": keyfile and str(keyfile)}
     server = uvicorn.Server(uvicorn.Config(site, **settings))

@@ -26,6 +26,7 @@ from acked.dashboard.permissions import Action
 from acked.dashboard.sessions import Sessions
 from acked.dashboard.users import Users
 from acked.hosts import is_loopback
+from acked.pages.protection import address_of
 
 logger = logging.getLogger("acked.dashboard")
 
@@ -143,11 +144,6 @@ def is_local(request: Request) -> bool:
     host = request.headers.get("host", "")
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     return is_loopback(name) and is_loopback(address_of(request))
-
-
-def address_of(request: Request) -> str:
-    """Where *request* came from; ``?`` where the server does not say."""
-    return request.client.host if request.client else "?"
 
 
 # -- cookies and forms -----------------------------------------------------------------------------

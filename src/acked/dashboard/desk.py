@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -13,12 +13,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from acked.app import Acked
-from acked.dashboard.access import Visitor, address_of
-from acked.dashboard.audit import Audit, Entry
+from acked.audit import Audit, Entry
+from acked.dashboard.access import Visitor
 from acked.dashboard.deeds import DEEDS
 from acked.dashboard.permissions import Action
 from acked.dashboard.reading import Reader
 from acked.dashboard.rendering import REFRESH, Pages
+from acked.pages.protection import address_of
 
 T = TypeVar("T")
 
@@ -98,12 +99,12 @@ class Desk:
 
     def note(
         self, visit: Visit, action: str, *, target: str, count: int | None = None,
-        outcome: str = "done",
+        outcome: str = "done", ids: Sequence[str] = (),
     ) -> Entry:  # fmt: skip
         """Write down what the visitor did."""
         return self.audit.note(
             who=visit.visitor.name, action=action, source=address_of(visit.request), target=target,
-            count=count, outcome=outcome,
+            count=count, outcome=outcome, ids=ids,
         )  # fmt: skip
 
     def _notice(self, visit: Visit) -> Entry | None:

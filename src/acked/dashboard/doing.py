@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -13,15 +12,11 @@ from acked.dashboard.desk import Desk, Visit, led_back
 from acked.dashboard.finding import matching
 from acked.dashboard.query import Query
 from acked.dashboard.reading import row_of
-from acked.dashboard.rerun import WrongInput, parse, restored
-from acked.dashboard.words import counted, data
+from acked.dashboard.words import counted
 from acked.delivery import State
-from acked.errors import AckedError, MessageUnreadable
+from acked.errors import AckedError
 from acked.escaping import one_line
-from acked.message import decode, decode_arguments
 from acked.record import Record
-from acked.redaction import redact, redact_positional
-from acked.story import parameter_names
 
 SELECTED = 500
 """Tasks that can be named one by one."""
@@ -35,6 +30,10 @@ LOOKED = 1_000
 
 def _deed(visit: Visit) -> Deed | None:
     return DEEDS.get(visit.request.path_params["deed"])
+
+
+def _named(selected: list[str]) -> str:
+    return f"{len(selected)} selected tasks" if len(selected) > 1 else "".join(selected)
 
 
 def _refused(desk: Desk, visit: Visit, deed: Deed, target: str) -> Response:
@@ -147,19 +146,20 @@ async def do(desk: Desk, visit: Visit) -> Response:
     if deed is None:
         return desk.wrong(visit, "No such action", "There is nothing of that name to do.", 404)
     selected = visit.form.get("selected", [])[:SELECTED]
-    target = visit.typed("queue") or ", ".join(selected)
+    target = visit.typed("queue") or _named(selected)
     if not visit.may(deed.action):
         return _refused(desk, visit, deed, target)
     if not deed.for_tasks:
         return await _do_to_queue(desk, visit, deed, visit.typed("queue"))
     if selected:
+        ids = selected if len(selected) > 1 else ()
         try:
             count = await desk.in_thread(do_to_tasks, desk.app.records, deed, selected)
         except AckedError as error:
-            desk.note(visit, deed.name, target=target, outcome=f"failed: {error}")
+            desk.note(visit, deed.name, target=target, outcome=f"failed: {error}", ids=ids)
             raise
         desk.reader.forget()
-        entry = desk.note(visit, deed.name, target=target, count=count)
+        entry = desk.note(visit, deed.name, target=target, count=count, ids=ids)
         if len(selected) == 1 and deed.name != "discard":
             return led_back(visit, "/task", id=selected[0], entry=entry.number)
         return led_back(visit, "/tasks", entry=entry.number)
@@ -189,18 +189,20 @@ async def _do_to_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
     if wrong or query is None or not before.isascii() or not before.isdigit():
         return desk.wrong(visit, "Nothing to do", " ".join(wrong) or "Nothing can match.", 400)
 
-    def act() -> tuple[int, int | None]:
-        # From the newest to the oldest: what is requeued and fails again is not met twice.
-        found, further = matching(desk.reader.finder, query, before=int(before), limit=STEP)
-        return do_to_tasks(desk.app.records, deed, [record.id for record in found]), further
-
+    target, ids = query.in_words(), list[str]()
     try:
-        count, further = await desk.in_thread(act)
+        # From the newest to the oldest: what is requeued and fails again is not met twice.
+        found, further = await desk.in_thread(
+            lambda: matching(desk.reader.finder, query, before=int(before), limit=STEP)
+        )
+        ids = [record.id for record in found]
+        count = await desk.in_thread(do_to_tasks, desk.app.records, deed, ids)
     except AckedError as error:
-        desk.note(visit, deed.name, target=query.in_words(), outcome=f"failed: {error}")
+        # Some of them may have been done.
+        desk.note(visit, deed.name, target=target, outcome=f"failed: {error}", ids=ids)
         raise
     desk.reader.forget()
-    entry = desk.note(visit, deed.name, target=query.in_words(), count=count)
+    entry = desk.note(visit, deed.name, target=target, count=count, ids=ids)
     so_far = visit.typed("so_far")
     total = count + (int(so_far) if so_far.isascii() and so_far.isdigit() else 0)
     if further is None:
@@ -209,110 +211,3 @@ async def _do_to_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
         ("matching", "1"), *query.pairs(), ("before", str(further)), ("so_far", str(total)),
     ]  # fmt: skip
     return desk.show(visit, "go_on", deed=deed, count=total, query=query, fields=fields)
-
-
-# -- running by hand -------------------------------------------------------------------------------
-
-
-class _Call(msgspec.Struct, kw_only=True):
-    """What the form for a call shows."""
-
-    task: str
-    args: str
-    kwargs: str
-    queue: str = ""
-    countdown: str = ""
-    priority: str = ""
-    again: str = ""
-
-
-def _may_not_send(desk: Desk, visit: Visit) -> Response:
-    return desk.wrong(visit, "Not permitted", f"{visit.visitor.name} may not run tasks.", 403)
-
-
-async def ask_run(desk: Desk, visit: Visit) -> Response:
-    """The form for a call, filled in from a task that was sent before, or from a signature."""
-    if not visit.may("send"):
-        return _may_not_send(desk, visit)
-    again, name = visit.asked("again"), visit.asked("task")
-    if not again:
-        kwargs = await desk.in_thread(desk.reader.call, name) if name in desk.app.tasks else {}
-        return _form(desk, visit, _Call(task=name, args="[]", kwargs=data(kwargs)))
-    record = await desk.in_thread(desk.app.records.get, again)
-    if record is None:
-        return desk.wrong(visit, "No such task", f"No task has the id {again[:200]!r}.", 404)
-    try:
-        _, shown = _arguments(desk, record)
-    except MessageUnreadable as error:
-        return desk.wrong(visit, "Not readable", f"Its message cannot be read: {error}", 409)
-    call = _Call(
-        task=record.task, args=data(shown[0]), kwargs=data(shown[1]), queue=record.queue,
-        priority=str(record.priority or ""), again=again,
-    )  # fmt: skip
-    return _form(desk, visit, call)
-
-
-async def run(desk: Desk, visit: Visit) -> Response:
-    """Send the call."""
-    call = _Call(**{name: visit.typed(name) for name in _Call.__struct_fields__})
-    if not visit.may("send"):
-        desk.note(visit, "send", target=call.task, outcome="not permitted")
-        return _may_not_send(desk, visit)
-    try:
-        sent = await desk.in_thread(_send, desk, call)
-    except WrongInput as error:
-        return _form(desk, visit, call, wrong=str(error))
-    except AckedError as error:
-        if not isinstance(error, TypeError):  # NotSendable is one
-            desk.note(visit, "send", target=call.task, outcome=f"failed: {error}")
-            raise
-        return _form(desk, visit, call, wrong=str(error))
-    target = f"{call.task} as {sent}" + (f", again after {call.again}" if call.again else "")
-    entry = desk.note(visit, "send", target=target, count=1)
-    return led_back(visit, "/task", id=sent, entry=entry.number)
-
-
-def _send(desk: Desk, call: _Call) -> str:
-    task = desk.app.tasks.get(call.task)
-    if task is None:
-        raise WrongInput(
-            f"{call.task!r} is not registered in the application that this dashboard was started "
-            "with, so its arguments could not be checked. Is its module imported by that one?"
-        )
-    args = parse(call.args, "Positional arguments", list)
-    kwargs = parse(call.kwargs, "Keyword arguments", dict)
-    if call.again:
-        record = desk.app.records.get(call.again)
-        if record is None or record.task != call.task:
-            raise WrongInput("The task that this call came from is gone. Type it anew.")
-        real, shown = _arguments(desk, record)
-        args, kwargs = restored(args, shown[0], real[0]), restored(kwargs, shown[1], real[1])
-    options: dict[str, Any] = {}
-    if call.queue:
-        options["queue"] = call.queue
-    for name, kind in (("countdown", float), ("priority", int)):
-        if text := getattr(call, name).strip():
-            try:
-                options[name] = kind(text)
-            except ValueError:
-                raise WrongInput(f"{name}: {text!r} is no number.") from None
-    return task.apply_async(args, kwargs, **options).id
-
-
-Arguments = tuple[list[Any], dict[str, Any]]
-
-
-def _arguments(desk: Desk, record: Record) -> tuple[Arguments, Arguments]:
-    """Those of *record* as they are, and as they are shown."""
-    args, kwargs = decode_arguments(decode(record.body))
-    names = parameter_names(desk.app, record.task)
-    return (args, kwargs), (redact_positional(args, names), redact(kwargs))
-
-
-def _form(desk: Desk, visit: Visit, call: _Call, wrong: str = "") -> Response:
-    task = desk.app.tasks.get(call.task)
-    signature = task.arguments.shown if task is not None else ""
-    return desk.show(
-        visit, "run", status=400 if wrong else 200, call=call, wrong=wrong, signature=signature,
-        known=sorted(desk.app.tasks),
-    )  # fmt: skip

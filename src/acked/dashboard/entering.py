@@ -13,7 +13,6 @@ from acked.dashboard.access import (
     SEED,
     SESSION,
     Login,
-    address_of,
     cookie,
     form_token,
     new_seed,
@@ -21,6 +20,7 @@ from acked.dashboard.access import (
 )  # fmt: skip
 from acked.dashboard.desk import Desk, Form, base_of
 from acked.dashboard.throttle import Throttle
+from acked.pages.protection import address_of
 
 _INSIDE = re.compile(r"/(?:[\w.~%-][\w.~%/-]*)?(?:\?[\w.~%&=+-]*)?", re.ASCII)
 """Paths of this dashboard: never two slashes at the beginning, which would name another host."""

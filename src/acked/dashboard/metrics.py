@@ -29,6 +29,7 @@ from acked.app import Acked
 from acked.broker import Records
 from acked.dashboard.access import is_local
 from acked.errors import AckedError, ConfigurationError
+from acked.pages.protection import SafeHeaders, content_policy
 from acked.redaction import redact_text
 from acked.tally import STEPS, longest_in
 
@@ -155,12 +156,11 @@ class Metrics:
         self._app = app
         self._token = token
         self._collector = QueueCollector(app)
-        self._site: ASGIApp = Starlette(
-            routes=[
-                Route("/metrics", self._metrics, methods=["GET"]),
-                Route("/healthz", self._health, methods=["GET"]),
-            ]
-        )
+        routes = [
+            Route("/metrics", self._metrics, methods=["GET"]),
+            Route("/healthz", self._health, methods=["GET"]),
+        ]
+        self._site: ASGIApp = SafeHeaders(Starlette(routes=routes), policy=content_policy("'none'"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._site(scope, receive, send)
@@ -210,7 +210,4 @@ class _Once(Collector):
 
 
 def _refused() -> Response:
-    return Response(
-        "not permitted\n", 401, {"www-authenticate": "Bearer", "cache-control": "no-store"},
-        media_type="text/plain",
-    )  # fmt: skip
+    return Response("not permitted\n", 401, {"www-authenticate": "Bearer"}, media_type="text/plain")

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acked.app import Acked
-from acked.dashboard import doing, looking
+from acked.dashboard import calling, doing, looking
 from acked.dashboard.access import (
     SEED,
     Access,
@@ -26,7 +26,6 @@ from acked.dashboard.access import (
     Permission,
     ThisHost,
     Visitor,
-    address_of,
     cookie,
     form_token,
     is_form_token,
@@ -40,7 +39,7 @@ from acked.dashboard.sessions import IDLE, LIFETIME, Sessions
 from acked.dashboard.users import Users
 from acked.errors import AckedError, ConfigurationError
 from acked.pages.assets import asset
-from acked.pages.protection import SafeHeaders, content_policy, is_same_origin
+from acked.pages.protection import SafeHeaders, address_of, content_policy, is_same_origin
 from acked.redaction import redact_text
 
 logger = logging.getLogger("acked.dashboard")
@@ -64,9 +63,9 @@ LOOKING: Mapping[str, Handler] = {
     "/registered": looking.registered,
     "/audit": looking.audit,
     "/confirm/{deed}": doing.confirm,
-    "/run": doing.ask_run,
+    "/run": calling.ask_run,
 }
-DOING: Mapping[str, Handler] = {"/do/{deed}": doing.do, "/run": doing.run}
+DOING: Mapping[str, Handler] = {"/do/{deed}": doing.do, "/run": calling.run}
 """What answers to GET, and what to POST. The latter look at the permission that they need."""
 
 _FORBIDDEN = "This dashboard does not know you, or you may not see it."

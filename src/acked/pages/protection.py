@@ -31,8 +31,13 @@ def content_policy(frame_ancestors: str) -> str:
     )
 
 
+ONLY_TLS = {"strict-transport-security": "max-age=31536000"}
+"""For answers over TLS: browsers ask this host by nothing else for a year."""
+
+
 class SafeHeaders:
-    """Middleware: the headers of every response.
+    """Middleware: the headers of every response. It belongs around the whole site, so that the
+    answer to a fault has them as well.
 
     The referrer goes to this site alone, and not to nobody: with ``no-referrer`` browsers send
     forms with ``Origin: null``, and `is_same_origin` has nothing to go by on plain http.
@@ -50,10 +55,12 @@ class SafeHeaders:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        more = ONLY_TLS if scope.get("scheme") == "https" else {}
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
+                for name, value in (self._headers | more).items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -68,3 +75,12 @@ def is_same_origin(request: Request) -> bool:
         return site == "same-origin"
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+
+
+def address_of(request: Request) -> str:
+    """Where *request* came from; ``?`` where the server does not say."""
+    if request.client:
+        return request.client.host
+    # Adapters of WSGI leave `client` out where the server names no port.
+    address: str = request.scope.get("wsgi_environ", {}).get("REMOTE_ADDR", "")
+    return address or "?"

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from acked import audit
 from acked.app import Acked
 from acked.errors import AckedError, ConfigurationError
 from acked.pages.assets import asset
 from acked.pages.grants import DAY, Action, Grant, Secrets
-from acked.pages.protection import SafeHeaders, content_policy, is_same_origin
+from acked.pages.protection import SafeHeaders, address_of, content_policy, is_same_origin
 from acked.pages.reading import Reader, ResultWords
 from acked.pages.rendering import Page
 from acked.pages.state import TaskState, Told, event, state_of
@@ -36,8 +36,12 @@ logger = logging.getLogger("acked.pages")
 
 T = TypeVar("T")
 
-Permission = Callable[[Request, str, Action], Awaitable[bool]]
-"""Whether the sender of the request may do that with the task of that id."""
+Permission = Callable[[Request, str, Action], Awaitable[bool | str]]
+"""Whether the sender of the request may do that with the task of that id: True, or his name for the
+audit, where he may."""
+
+HOLDER = "holder of the link"
+"""Who did something, where nobody gives a name."""
 
 THREADS = 4
 """Threads, and so connections, that ask the broker."""
@@ -72,7 +76,8 @@ class TaskPages:
             are still accepted.
         path: Where it is mounted, as browsers see it; what `url_for` gives begins with it.
         permission: Asked besides the token, before anything is shown or done: whether this visitor
-            may ``view``, ``cancel`` or ``retry`` the task. Asked again while a page is open.
+            may ``view``, ``cancel`` or ``retry`` the task. Asked again while a page is open. It
+            says True, or the visitor's name, which the audit then has.
         result_link: Where the result of a task is, for the link of its page.
         show_result: The result in words.
         safe_errors: What to say when an exception of that name ended a task.
@@ -112,17 +117,17 @@ class TaskPages:
         self._watcher = Watcher(self._read_all, interval=self._limits.interval)
         self._streams: Counter[frozenset[str]] = Counter()
         self._page = Page(self._words)
-        self._site: ASGIApp = Starlette(
-            routes=[
-                Route("/task/{token}", self._show, methods=["GET"]),
-                Route("/task/{token}/cancel", self._cancel, methods=["POST"]),
-                Route("/task/{token}/retry", self._retry, methods=["POST"]),
-                Route("/events", self._events, methods=["POST"]),
-                Route("/states", self._states, methods=["POST"]),
-                Route("/acked-task.js", asset("acked.pages", "acked-task.js"), methods=["GET"]),
-                Route("/acked-task.css", asset("acked.pages", "acked-task.css"), methods=["GET"]),
-            ],
-            middleware=[Middleware(SafeHeaders, policy=content_policy(frame_ancestors))],
+        routes = [
+            Route("/task/{token}", self._show, methods=["GET"]),
+            Route("/task/{token}/cancel", self._cancel, methods=["POST"]),
+            Route("/task/{token}/retry", self._retry, methods=["POST"]),
+            Route("/events", self._events, methods=["POST"]),
+            Route("/states", self._states, methods=["POST"]),
+            Route("/acked-task.js", asset("acked.pages", "acked-task.js"), methods=["GET"]),
+            Route("/acked-task.css", asset("acked.pages", "acked-task.css"), methods=["GET"]),
+        ]
+        self._site: ASGIApp = SafeHeaders(
+            Starlette(routes=routes), policy=content_policy(frame_ancestors)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,14 +188,21 @@ class TaskPages:
         return msgspec.structs.replace(grant, actions=frozenset(actions))
 
     async def _may(self, request: Request, task_id: str, action: Action) -> bool:
+        return await self._who(request, task_id, action) is not None
+
+    async def _who(self, request: Request, task_id: str, action: Action) -> str | None:
+        """Who the sender is, where he may do that; None where he may not."""
         if self._permission is None:
-            return True
+            return HOLDER
         try:
-            return await self._permission(request, task_id, action) is True
+            answer = await self._permission(request, task_id, action)
         except Exception:
             # Who cannot be asked does not permit.
             logger.exception("permission to %s task %s could not be asked for", action, task_id)
-            return False
+            return None
+        if isinstance(answer, str):
+            return answer or None
+        return HOLDER if answer is True else None
 
     # -- one page ----------------------------------------------------------------------------------
 
@@ -225,10 +237,26 @@ class TaskPages:
     ) -> Response:
         """Change the task, and show its page again. What its state does not allow changes
         nothing: it may have ended a moment ago."""
+        grant = self._secrets.verify(request.path_params["token"], now=time.time())
+        who: str | None = None
+
+        def note(outcome: str, count: int | None = None) -> None:
+            audit.note(
+                who=who or "?", action=action, source=address_of(request), count=count,
+                target=grant.task_id if grant else "?", outcome=outcome,
+            )  # fmt: skip
+
         if not is_same_origin(request):
+            note("refused: this form belongs to another site")
             return Response("This form belongs to another site.\n", 403, media_type="text/plain")
-        grant = await self._granted(request, request.path_params["token"])
-        if grant is None or action not in grant.actions:
+        if (
+            grant is not None
+            and action in grant.actions
+            and await self._may(request, grant.task_id, Action.VIEW)
+        ):
+            who = await self._who(request, grant.task_id, action)
+        if grant is None or who is None:
+            note("not permitted")
             return self._page.response(
                 self._refused(), token=None, now=time.time(), status=404, base="../../"
             )
@@ -236,15 +264,12 @@ class TaskPages:
             changed = await self._in_thread(change, grant.task_id)
         except AckedError as error:
             logger.warning("task %s: %s failed: %s", grant.task_id, action, error)
+            note(f"failed: {error}")
             state = self._state(unreachable(self._words), grant)
             return self._page.response(
                 state, token=None, now=time.time(), status=503, base="../../"
             )
-        visitor = request.client.host if request.client else "?"
-        logger.info(
-            "task %s: %s asked for on its page, from %s: %s",
-            grant.task_id, action, visitor, "done" if changed else "nothing to do",
-        )  # fmt: skip
+        note("done", changed)
         # Relative, since the path of this site may be another one in front of a proxy.
         return RedirectResponse(f"../{request.path_params['token']}", status_code=303)
 
