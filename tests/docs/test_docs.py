@@ -333,7 +333,7 @@ CELERY_ALONE = {
 """Names of Celery that have no counterpart; the pages say so."""
 
 ELSEWHERE = {
-    "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "make", "manager", "scan",
+    "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "kills", "make", "manager", "scan",
     "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
     "UPDATE",
 }  # fmt: skip

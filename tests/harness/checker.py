@@ -14,6 +14,7 @@ from typing import Any
 
 from acked.broker import Records
 from acked.delivery import Event, State
+from acked.worker.recovery import UNHEARD
 
 RETURNING = 0.05
 """Seconds between the last line of a task and its settlement in the journal, on a busy machine.
@@ -26,8 +27,9 @@ busy machine. Killed in between, it is charged a loss although it wrote nothing.
 CLAIMED_AHEAD = 2.0
 """Seconds for which a process may have had a task before it starts it, at the very most."""
 
-LEASE_ENDED = "its lease ran out"
-"""What the history of a task says of a run whose worker was not heard of for a lease."""
+LEASE_ENDED = ("its lease ran out", UNHEARD)
+"""What the history of a task says of a run whose worker was not heard of for a lease, the second
+where who took it over did not hear of that."""
 
 FINAL_EVENTS = {Event.SUCCEED, Event.FAIL, Event.REVOKE}
 
@@ -143,7 +145,7 @@ def _check_task(
         return
     attempts = records.attempts(task)
     killed = faults.killed
-    lapsed = sum(LEASE_ENDED in attempt.reason for attempt in attempts)
+    lapsed = sum(any(each in attempt.reason for each in LEASE_ENDED) for attempt in attempts)
     wanted = State.FAILURE if poison else expect
     if record.state is not wanted:
         bad.append(f"lost: {task} is {record.state} ({record.reason}), not {wanted}")

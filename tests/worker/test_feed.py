@@ -16,7 +16,7 @@ from acked.supervision import RECONCILE_EVERY, Death
 from acked.testing.timeline import message
 from acked.worker.feed import Feed
 from acked.worker.presence import Presence, Section
-from acked.worker.recovery import Recovery
+from acked.worker.recovery import UNHEARD, Recovery
 
 
 class FailingOver(MemoryBroker):
@@ -116,7 +116,7 @@ def test_a_claim_whose_reply_was_lost_is_given_back_once_the_broker_answers(
     assert state_of(broker, "b") is State.RUNNING
 
 
-def test_a_supervisor_gives_back_what_it_seized_and_does_not_know_of(
+def test_a_supervisor_gives_back_what_it_seized_and_does_not_know_of_as_if_it_had_run(
     feed: Feed, broker: FailingOver, section: Section
 ) -> None:
     recovery = Recovery(broker, by="w1/s", policies={"t": TaskPolicy()})
@@ -129,3 +129,5 @@ def test_a_supervisor_gives_back_what_it_seized_and_does_not_know_of(
     recovery.reconcile()
 
     assert state_of(broker, "a") is State.QUEUED
+    (entry,) = broker.attempts("a")
+    assert (entry.loss, UNHEARD in entry.reason) == (True, True)

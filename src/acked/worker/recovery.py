@@ -28,6 +28,7 @@ from acked.worker.wire import Aftermath
 logger = logging.getLogger("acked.worker")
 
 DEFAULT_POLICY = TaskPolicy()
+UNHEARD = "what became of it was not heard"
 HELD_UNSEEN = Running(slot=0, token=0, started=0.0, deadline=0.0, limit=0.0)
 
 
@@ -85,14 +86,15 @@ class Recovery:
         """Give back what this supervisor holds and does not know of: the reply to a seizure was
         lost, or a settlement that the broker had acknowledged, when its replica took over.
 
+        Whether it had started nobody knows any more. It counts as started: a task that takes its
+        worker down must not run for ever.
+
         Raises:
             BrokerError: The broker refuses. Calling again is harmless.
         """
         owed = {settlement.token for settlement in self._owed}
         unknown = self._broker.seize(self._by, by=self._by, keep=owed)
-        now = self._broker.clock.now()
-        self._owed += [Settlement.unstarted(held, at=now) for held in unknown]
-        self.pay()
+        self._settle(unknown, _as_started(unknown), Death(how=UNHEARD, whole=True))
 
     def recover_section(self, section: Section, consumer: str, death: Death) -> list[Aftermath]:
         """Settle what a dead consumer left, and say whose hooks are still to run.
@@ -133,10 +135,7 @@ class Recovery:
         for worker in {worker_of(held.consumer) for held in seized}:
             file = presence.read(directory, worker) if directory is not None and worker else None
             if file is None:
-                for held in seized:
-                    if worker_of(held.consumer) == worker:
-                        unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
-                        remains.setdefault(held.consumer, Remains()).running.append(unseen)
+                remains |= _as_started([h for h in seized if worker_of(h.consumer) == worker])
                 continue
             try:
                 for index, section in enumerate(file.sections):
@@ -198,6 +197,15 @@ class Recovery:
                 max_losses=own.max_losses,
             )
         return message.task, policy
+
+
+def _as_started(seized: Sequence[Delivery]) -> dict[str, Remains]:
+    """What their holders would have left if all of *seized* had been running."""
+    remains: dict[str, Remains] = {}
+    for held in seized:
+        unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
+        remains.setdefault(held.consumer, Remains()).running.append(unseen)
+    return remains
 
 
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:

@@ -113,8 +113,6 @@ class Upkeep:
         if now >= self._next_neighbours:
             self._next_neighbours = now + NEIGHBOURS_EVERY
             self._recover_neighbours()
-        if now >= self._next_reconcile:
-            self._reconcile(now)
         if now >= self._next_prune and not stopping:
             self._prune(now)
         return orders
@@ -136,6 +134,11 @@ class Upkeep:
                 lapsed = self._broker.reap(by=self._by)
                 if lapsed:
                     self._recovery.recover_lapsed(lapsed)
+                # After a reap that was heard: what the one before took, and nobody heard of, it
+                # has told with the names of its holders.
+                if now >= self._next_reconcile:
+                    self._recovery.reconcile()
+                    self._next_reconcile = now + RECONCILE_EVERY
         except (BrokerError, OSError) as error:
             logger.error("heartbeat failed: %s", error)
             self._next_beat = now + min(self.hello.heartbeat, BEAT_AGAIN)
@@ -173,13 +176,6 @@ class Upkeep:
                 logger.error("cannot give back what %s held yet: %s", dead.worker, error)
             finally:
                 dead.close()
-
-    def _reconcile(self, now: float) -> None:
-        self._next_reconcile = now + RECONCILE_EVERY
-        try:
-            self._recovery.reconcile()
-        except BrokerError as error:
-            logger.error("cannot compare what is held yet: %s", error)
 
     def _prune(self, now: float) -> None:
         """Delete records past their retention, in small steps."""
