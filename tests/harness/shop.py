@@ -26,10 +26,13 @@ from acked import (
     Task,
     TimeLimitExceeded,
 )
+from tests.harness import ears
 from tests.harness.history import note
 
 if Path(os.environ.get("SHOP_BROKEN", "/nowhere")).exists():
     raise RuntimeError("this shop is broken")
+if os.environ.get("SHOP_LISTENS"):
+    ears.listen()
 
 app = Acked(
     "shop",

@@ -203,7 +203,7 @@ class Recovery:
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:
     failure = settlement.failure
     return Aftermath(
-        id=held.id,
+        held=msgspec.structs.replace(held, body=b""),
         event=settlement.event.value,
         error_type=failure.type if failure else "",
         error_text=failure.message if failure else "",
