@@ -148,6 +148,12 @@ def retry_until(self: Task[..., int], times: int, countdown: float = 0.0) -> int
     return self.request.retries + 1
 
 
+@app.task(bind=True)
+def retries_with_no_json(self: Task[..., None], x: Any = None) -> None:
+    note("start", task=self.request.id)
+    raise self.retry(kwargs={"x": object()})
+
+
 @app.task(bind=True, max_retries=2)
 def retries_slowly(self: Task[..., str], seconds: float) -> str:
     note("start", task=self.request.id)

@@ -113,9 +113,14 @@ def test_a_retry_whose_write_fails_leaves_the_task_to_be_redelivered(shop: Shop)
     assert shop.starts(result.id) == 2
 
 
-def test_arguments_that_cannot_be_sent_are_refused_where_the_retry_is_asked(shop: Shop) -> None:
-    with pytest.raises(NotSendable, match="seconds"):
-        shop.tasks.work.delay(seconds=object())
+def test_a_retry_with_what_is_not_json_ends_as_a_failure_that_names_it(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.retries_with_no_json.delay()
+    (record,) = shop.finish(result.id)
+    assert record.state is State.FAILURE
+    assert "NotSendable" in record.reason
+    assert "argument x is an object, which JSON cannot carry" in record.reason
+    assert shop.starts(result.id) == 1
 
 
 @pytest.mark.parametrize("name", ["swallowed_retry", "swallowed_bare"])
@@ -134,6 +139,13 @@ def test_a_thousand_quick_retries_leave_no_task_in_retry(shop: Shop) -> None:
     for record in shop.finish(*(r.id for r in results), within=60):
         assert record.state is State.SUCCESS
         assert record.retries == 1
+
+
+def test_a_failure_after_a_quick_retry_is_the_state_that_stays(shop: Shop) -> None:
+    shop.work()
+    results = [shop.tasks.leaky.delay() for _ in range(200)]
+    for record in shop.finish(*(r.id for r in results), within=60):
+        assert (record.state, record.retries) == (State.FAILURE, 1)
 
 
 def test_an_override_of_one_call_does_not_leak_into_the_next(shop: Shop) -> None:
