@@ -214,6 +214,17 @@ def catches_soft_limit(self: Task[..., str]) -> str:
 
 
 @app.task(bind=True, soft_time_limit=1, time_limit=20)
+def catches_soft_limit_in_steps(self: Task[..., str]) -> str:
+    """Wait in Python, where a thread can be interrupted."""
+    try:
+        for _ in range(1500):
+            time.sleep(0.01)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "not limited"
+
+
+@app.task(bind=True, soft_time_limit=1, time_limit=20)
 async def catches_soft_limit_async(self: Task[..., str]) -> str:
     try:
         await asyncio.sleep(15)

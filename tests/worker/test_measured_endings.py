@@ -214,13 +214,28 @@ def test_the_hard_limit_holds_for_coroutines(shop: Shop, how: str) -> None:
 @pytest.mark.parametrize(
     ("task", "pool"),
     [("catches_soft_limit", ()), ("catches_soft_limit_async", ()),
-     ("catches_soft_limit", ("--threads", "2"))],
+     ("catches_soft_limit_in_steps", ("--threads", "2"))],
     ids=["main thread", "coroutine", "thread"],
 )  # fmt: skip
-def test_the_soft_limit_can_be_caught(shop: Shop, task: str, pool: tuple[str, ...]) -> None:
+def test_the_soft_limit_arrives_in_time_and_can_be_caught(
+    shop: Shop, task: str, pool: tuple[str, ...]
+) -> None:
     shop.work(*pool, processes=1)
     result = getattr(shop.tasks, task).delay()
     assert result.get(timeout=19) == "cleaned up"
+    (attempt,) = shop.app.records.attempts(result.id)
+    assert 1.0 <= attempt.ended - attempt.started <= 3.0
+
+
+def test_in_a_thread_the_soft_limit_waits_for_the_call_to_return_and_the_hard_one_does_not(
+    shop: Shop,
+) -> None:
+    shop.work("--threads", "2", processes=1)
+    result = shop.tasks.catches_soft_limit.apply_async(time_limit=3)
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.reason) == (
+        State.FAILURE, "TimeLimitExceeded: time_limit of 3 s passed",
+    )  # fmt: skip
 
 
 def test_a_soft_limit_above_the_hard_one_is_refused(shop: Shop) -> None:
