@@ -40,7 +40,8 @@ def test_a_task_that_kills_its_process_stops_after_three_losses(shop: Shop) -> N
     poison = shop.tasks.kill_own_process.delay()
     (record,) = shop.finish(poison.id)
     assert record.state is State.FAILURE
-    assert "poison" in record.reason and "SIGKILL" in record.reason
+    last = shop.history("start")[-1]["pid"]
+    assert f"signal 9 (SIGKILL), pid {last}; poison" in record.reason
     assert shop.starts(poison.id) == 3
     gaps = [a.next_at is not None for a in shop.app.records.attempts(poison.id)]
     assert gaps == [False, True, False], "at once after the first loss, with a wait after further"
