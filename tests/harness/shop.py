@@ -346,8 +346,8 @@ def die(self: Task[..., Any], way: str) -> Any:
 
         resource.setrlimit(resource.RLIMIT_AS, (RSS_LIMIT, RSS_LIMIT))
         bytearray(2 * RSS_LIMIT)
-    elif way == "oom":
-        # What the kernel's out-of-memory killer does, once the memory is really taken.
+    elif way == "SIGKILL with much memory":
+        # What the kernel's out-of-memory killer would do.
         taken = bytearray(64 * 1024 * 1024)
         taken[::4096] = b"x" * len(taken[::4096])
         note("dies", task=self.request.id)
