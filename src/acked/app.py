@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import threading
@@ -9,11 +10,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
-    Concatenate,
     Literal,
     Never,
     ParamSpec,
-    Protocol,
     TypeVar,
     Unpack,
     overload,
@@ -30,7 +29,14 @@ from acked.message import Message
 from acked.options import GivenOptions
 from acked.project import default_broker_url, module_name
 from acked.publisher import Publisher
-from acked.registration import check_function, elsewhere, place_of, same_function
+from acked.registration import (
+    BoundDecorator,
+    Decorator,
+    check_function,
+    elsewhere,
+    place_of,
+    same_function,
+)
 from acked.result import AsyncResult as Result
 from acked.sending import announce, as_celery_tells
 from acked.shield import shielded
@@ -41,26 +47,6 @@ _HOST = SystemClock()
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Decorator(Protocol):
-    """``@app.task(...)``."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class BoundDecorator(Protocol):
-    """``@app.task(bind=True, ...)``: the function's first parameter is the task."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
-    ) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 class Acked:
@@ -220,6 +206,16 @@ class Acked:
         """Send a call of a task by name, whether or not it is registered in this process."""
         return self._named(name).apply_async(args, kwargs, **options)
 
+    async def asend_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Result[Any]:
+        """`send_task` for coroutines."""
+        return await self._named(name).aapply_async(args, kwargs, **options)
+
     def signature(
         self,
         task: str | Mapping[str, Any],
@@ -259,6 +255,10 @@ class Acked:
         for start in range(0, len(made), CHUNK):
             self.publish([message for _, message in made[start : start + CHUNK]], using=using)
         return [task.AsyncResult(message.id) for task, message in made]
+
+    async def asend_many(self, signatures: Iterable[Signature[R]]) -> list[Result[R]]:
+        """`send_many` for coroutines. A transaction (``using``) is not for them."""
+        return await asyncio.to_thread(self.send_many, list(signatures))
 
     def AsyncResult(self, task_id: str) -> Result[Any]:  # noqa: N802 - Celery's name
         """The result of a task that was sent before, by its id."""

@@ -69,7 +69,7 @@ def call_options(
             for name, value in _fields_of(option, asked, now).items()
         }
         if given.get("eta") is not None:
-            fields["eta"] = moment("eta", given["eta"])  # wins over countdown, as in Celery
+            fields["eta"] = moment("eta", given["eta"])  # wins over countdown, as in retry()
         check_limits(
             fields.get("soft_time_limit", policy.soft_time_limit),
             fields.get("time_limit", policy.time_limit),

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -22,8 +21,8 @@ from acked import message as messages
 from acked import signals
 from acked.broker import Records
 from acked.delivery import Delivery, Event, Failure, Settlement
-from acked.errors import Ignore, MessageUnreadable, Reject, Retry
-from acked.failure import failure_of, text_of
+from acked.errors import Ignore, MessageUnreadable, Reject, Retry, UnknownTask
+from acked.failure import ExceptionInfo, failure_of, text_of
 from acked.outcome import (
     FailedByHand,
     Outcome,
@@ -151,6 +150,8 @@ class Attempt:
         except BaseException as error:
             # Whatever goes wrong here is not the task's, and must not leave it without an end.
             logger.exception("the end of %s[%s] went wrong", self.task.name, self.held.id)
+            with contextlib.suppress(BaseException):
+                self._tell_internal_error(error)
             failure = Failure("InternalError", f"{type(error).__name__} while the attempt ended")
             return Settlement.fail(
                 self.held, at=self.task.app.clock.now(), started=self.started, failure=failure
@@ -182,7 +183,7 @@ class Attempt:
         if not isinstance(self.raised, Ignore):
             if self.task.has_hooks:
                 self._run_hooks(event)
-            self._send_signals(event)
+            self._send_signals(settlement)
             if self.task.has_hooks:
                 self._run_after_return(event)
         if signals.task_postrun.receivers:
@@ -204,10 +205,11 @@ class Attempt:
             info = ExceptionInfo(self.raised)
             self.guard(task.on_failure, self.raised, task_id, args, kwargs, info)
 
-    def _send_signals(self, event: Event) -> None:
-        task, task_id = self.task, self.held.id
+    def _send_signals(self, settlement: Settlement) -> None:
+        task, task_id, event = self.task, self.held.id, settlement.event
         if event is Event.SUCCEED and signals.task_success.receivers:
-            signals.task_success.send(task, result=self.value)
+            runtime = settlement.at - self.started
+            signals.task_success.send(task, result=self.value, runtime=runtime)
         elif event is Event.RETRY and signals.task_retry.receivers:
             signals.task_retry.send(
                 task, request=self.request, reason=self._cause(), einfo=ExceptionInfo(self.raised)
@@ -218,8 +220,11 @@ class Attempt:
                 traceback=self.raised.__traceback__ if self.raised else None,
                 einfo=ExceptionInfo(self.raised),
             )  # fmt: skip
-        if isinstance(self.outcome, Rejected) and signals.task_rejected.receivers:
-            signals.task_rejected.send(task, message=self.request.message, exc=self.raised)
+        elif event is Event.REVOKE and signals.task_revoked.receivers:
+            # A coroutine is cancelled: no signal of the operating system ends it.
+            signals.task_revoked.send(
+                task, request=self.request, terminated=True, signum=None, expired=False
+            )
 
     def _run_after_return(self, event: Event) -> None:
         task, task_id, args, kwargs = self.task, self.held.id, self.args, self.kwargs
@@ -249,27 +254,15 @@ class Attempt:
             hook(*args)
         except BaseException as error:
             logger.exception("%s of %s failed", getattr(hook, "__name__", hook), self.task.name)
-            if signals.task_internal_error.receivers:
-                signals.task_internal_error.send(
-                    self.task, task_id=self.held.id, args=self.args, kwargs=self.kwargs,
-                    request=self.request, exception=error,
-                )  # fmt: skip
+            self._tell_internal_error(error)
 
-
-class ExceptionInfo:
-    """What hooks get as `einfo`: `exception`, `traceback` (text), `tb`, as in Celery."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.exception = error
-        self.type = type(error)
-        self.tb: TracebackType | None = error.__traceback__ if error else None
-
-    @property
-    def traceback(self) -> str:
-        return failure_of(self.exception).traceback if self.exception else ""
-
-    def __str__(self) -> str:
-        return self.traceback
+    def _tell_internal_error(self, error: BaseException) -> None:
+        if signals.task_internal_error.receivers:
+            signals.task_internal_error.send(
+                self.task, task_id=self.held.id, args=self.args, kwargs=self.kwargs,
+                request=self.request, exception=error, traceback=error.__traceback__,
+                einfo=ExceptionInfo(error),
+            )  # fmt: skip
 
 
 # -- prepare ---------------------------------------------------------------------------------------
@@ -290,18 +283,27 @@ def prepare(
     try:
         message = messages.decode(held.body)
     except MessageUnreadable as error:
-        return _refuse(held, Unreadable(text_of(error)), DEFAULT_POLICY, now, "?")
+        return _reject(held, error, DEFAULT_POLICY, now, "?", consumer)
     name = message.task
     task = tasks.get(name)
     if task is None:
+        if signals.task_unknown.receivers:
+            signals.task_unknown.send(
+                consumer, name=name, id=held.id, message=held.body, exc=UnknownTask(name)
+            )
         return _refuse(held, TaskUnknown(name), DEFAULT_POLICY, now, name)
     policy = task.policy_for(message)
     if message.expires is not None and now >= message.expires:
+        if signals.task_revoked.receivers:
+            request = Request.from_afar(held, message, policy, consumer)
+            signals.task_revoked.send(
+                task, request=request, terminated=False, signum=None, expired=True
+            )
         return _refuse(held, Revoked("expired"), policy, now, name)
     try:
         args, kwargs = task.load_arguments(message)
     except MessageUnreadable as error:
-        return _refuse(held, Unreadable(text_of(error)), policy, now, name)
+        return _reject(held, error, policy, now, name, consumer)
     except Exception as error:  # the arguments do not fit the function or its annotations
         return _refuse(held, Raised(failure_of(error)), policy, now, name)
     request = Request(
@@ -316,11 +318,17 @@ def _refuse(
 ) -> Settlement:
     settlement = decide(held, outcome, policy, now=now, roll=0.0)
     log_end(name, held, settlement)
-    if isinstance(outcome, Revoked) and signals.task_revoked.receivers:
-        signals.task_revoked.send(name, request=held, terminated=False, signum=None, expired=True)
-    elif isinstance(outcome, TaskUnknown) and signals.task_unknown.receivers:
-        signals.task_unknown.send(name, name=name, id=held.id, message=held.body, exc=None)
     return settlement
+
+
+def _reject(
+    held: Delivery, error: MessageUnreadable, policy: TaskPolicy, now: float, name: str,
+    consumer: str,
+) -> Settlement:  # fmt: skip
+    """The end of a message that is none."""
+    if signals.task_rejected.receivers:
+        signals.task_rejected.send(consumer, message=held.body, exc=error)
+    return _refuse(held, Unreadable(text_of(error)), policy, now, name)
 
 
 def log_end(name: str, held: Delivery, settlement: Settlement, *, expected: bool = False) -> None:

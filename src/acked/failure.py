@@ -69,6 +69,23 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
+class ExceptionInfo:
+    """What hooks and signals get as `einfo`: `exception`, `type`, `traceback` (text) and `tb`, as
+    in Celery."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.exception = error
+        self.type = type(error)
+        self.tb: TracebackType | None = error.__traceback__ if error else None
+
+    @property
+    def traceback(self) -> str:
+        return failure_of(self.exception).traceback if self.exception else ""
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
 def _task_frames(frames: TracebackType | None) -> TracebackType | None:
     """*frames* from the task's own on, without those of the worker that called it."""
     own = frames

@@ -6,6 +6,7 @@ a lost worker. The table is section "How an attempt can end" of docs/internals.m
 
 from __future__ import annotations
 
+import hashlib
 from typing import assert_never
 
 import msgspec
@@ -223,6 +224,9 @@ def decide(
                 held, at=now, not_before=now + wait, reason=f"no worker knows this task: {name}"
             )
         case Unreadable(reason=reason):
+            # Whoever looks for its sender has the digest to compare with, and not the content.
+            digest = hashlib.sha256(held.body).hexdigest()
+            reason = f"{reason} ({len(held.body)} bytes, SHA-256 {digest})"
             return Settlement.fail(
                 held, at=now, started=None, failure=Failure("MessageUnreadable", reason)
             )

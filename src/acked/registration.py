@@ -1,13 +1,37 @@
-"""Which functions can become tasks, and when two of them are one."""
+"""What ``@app.task`` is: its types, which functions it takes, and when two of them are one."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from acked.errors import ConfigurationError, UnknownTask
-from acked.task import Task
+from acked.task import AsyncTask, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """``@app.task(...)``."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundDecorator(Protocol):
+    """``@app.task(bind=True, ...)``: the function's first parameter is the task."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 def elsewhere(*args: Any, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@ ever kept on the task object.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import socket
@@ -14,7 +15,8 @@ from typing import Any
 
 from acked.broker import Records
 from acked.delivery import Delivery
-from acked.message import Message
+from acked.errors import MessageUnreadable
+from acked.message import Message, decode_arguments
 from acked.outcome import RetryAsked, TaskPolicy
 from acked.record import Progress
 from acked.reporting import Line
@@ -82,15 +84,19 @@ class Request:
         self._line: Line | None = None
 
     @classmethod
-    def for_delivery(
-        cls, *, task: object, message: Message, delivery: Delivery, policy: TaskPolicy,
-        records: Records, hostname: str,
-    ) -> Request:  # fmt: skip
-        """What a worker makes for each delivery; the arguments are set once they are decoded."""
-        del task  # its name is in the message
+    def from_afar(
+        cls, held: Delivery, message: Message, policy: TaskPolicy, consumer: str
+    ) -> Request:
+        """That of an attempt that does not run here, for those who are told of it; its arguments
+        are as they were sent, and what is written to it stays in it."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        with contextlib.suppress(MessageUnreadable):
+            args, kwargs = decode_arguments(message)
         return cls(
-            message=message, delivery=delivery, policy=policy, records=records, hostname=hostname
-        )
+            message=message, delivery=held, policy=policy, args=args, kwargs=kwargs,
+            hostname=consumer,
+        )  # fmt: skip
 
     # -- who and what ------------------------------------------------------------------------------
 

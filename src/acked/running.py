@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from acked import exact
+from acked import errors, exact
 from acked import message as messages
 from acked.arguments import Arguments
 from acked.calling import call_options, delay_seconds, moment
-from acked.errors import LeaseLost, MaxRetriesExceededError, NotSendable, Retry
+from acked.errors import LeaseLost, NotSendable, Retry
 from acked.failure import failure_of
 from acked.options import TaskOptions
 from acked.outcome import RetryAsked
@@ -38,6 +38,7 @@ class RunningTask:
     app: Application
     options: TaskOptions
     arguments: Arguments
+    MaxRetriesExceededError = errors.MaxRetriesExceededError
 
     @property
     def request(self) -> Request:
@@ -119,8 +120,8 @@ class RunningTask:
             return None
         return max(asked, policy.wait_after(retries, roll=random.random()))
 
-    def _exhausted(self, request: Request) -> MaxRetriesExceededError:
-        error = MaxRetriesExceededError(
+    def _exhausted(self, request: Request) -> errors.MaxRetriesExceededError:
+        error = errors.MaxRetriesExceededError(
             f"cannot retry {self.name}[{request.id}]: no retry is left after {request.retries}"
         )
         error.task_args, error.task_kwargs = request.args, request.kwargs

@@ -1,7 +1,7 @@
 """Signals: functions that are told what happens. They watch; they never decide.
 
-Names and arguments are Celery's (its user guide, "Signals"). An exception in a receiver is
-logged and goes no further.
+Names and arguments are Celery's (its user guide, "Signals"); docs/from-celery.md says what stands
+for Celery's own objects among them. An exception in a receiver is logged and goes no further.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Sendable(Protocol[R_co]):
 
 
 class Signature(Generic[R_co]):
-    """A task with arguments and options, frozen. `Task.s` and `Task.si` make one.
+    """A task with arguments and options. `Task.s` and `Task.si` make one.
 
     Arguments given when it is sent come before its own, and keywords are added, unless it is
     `immutable`; then what is added is left out, as in Celery.
@@ -78,8 +78,7 @@ class Signature(Generic[R_co]):
 
     async def adelay(self, *args: Any, **kwargs: Any) -> AsyncResult[R_co]:
         """`delay` for coroutines."""
-        full = self.clone(args, kwargs)
-        return await self._target.aapply_async(full.args, full.kwargs, **full.options)
+        return await self.aapply_async(args, kwargs)
 
     def apply_async(
         self,
@@ -91,13 +90,23 @@ class Signature(Generic[R_co]):
         full = self.clone(args, kwargs, **options)
         return self._target.apply_async(full.args, full.kwargs, **full.options)
 
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult[R_co]:
+        """`apply_async` for coroutines."""
+        full = self.clone(args, kwargs, **options)
+        return await self._target.aapply_async(full.args, full.kwargs, **full.options)
+
     def clone(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Signature[R_co]:
-        """This signature with further arguments and options."""
+        """A new signature: this one with further arguments and options."""
         if self.immutable:
             args, kwargs = None, None
         return Signature(
@@ -109,8 +118,9 @@ class Signature(Generic[R_co]):
         )
 
     def set(self, **options: Any) -> Signature[R_co]:
-        """This signature with other options. It returns a new one; Celery changes it in place."""
-        return self.clone(**options)
+        """Change its options, in place as in Celery, and return it. `clone` makes a new one."""
+        self.options = MappingProxyType({**self.options, **options})
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """It as Celery's dictionary form, for JSON. `Acked.signature` makes it from that again."""

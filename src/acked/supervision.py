@@ -28,7 +28,8 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     """How a process, or a whole worker, came to its end.
 
     Args:
-        how: For people: ``signal 9 (SIGKILL)``, ``exit code 1``, ``its lease ran out``.
+        how: For people: ``signal 9 (SIGKILL), pid 4711``, ``exit code 1, pid 4711``,
+            ``its lease ran out``.
         stopping: It was being stopped on purpose and its grace had run out.
         overran: Token of the running task whose hard limit made the supervisor kill the process.
         limit: That hard limit in seconds.

@@ -215,7 +215,7 @@ def test_the_exhausted_error_knows_the_arguments(app: Acked) -> None:
     def flaky(self: Any, a: int, *, b: int) -> None:
         try:
             self.retry()
-        except MaxRetriesExceededError as error:
+        except self.MaxRetriesExceededError as error:
             caught.append(error)
 
     flaky.delay(1, b=2)

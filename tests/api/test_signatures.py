@@ -48,11 +48,20 @@ def test_options_travel_with_it_and_the_later_ones_win(app: Acked, add: Any) -> 
     assert (record.queue, record.priority) == ("fast", 9)
 
 
-def test_it_never_changes(add: Any) -> None:
+def test_set_changes_its_options_in_place(app: Acked, add: Any) -> None:
+    signature = add.s(1, 2)
+    assert signature.set(countdown=60) is signature
+    signature.set(queue="slow")
+    record = record_of(app, signature.delay().id)
+    assert (record.queue, record.due - record.sent) == ("slow", pytest.approx(60, abs=1))
+
+
+def test_a_clone_leaves_it_as_it_is(add: Any) -> None:
     signature = add.s(1)
-    other = signature.set(queue="slow").clone((5,), {"c": 1})
+    other = signature.clone((5,), {"c": 1}, queue="slow")
+    other.set(priority=3)
     assert (signature.args, dict(signature.kwargs), dict(signature.options)) == ((1,), {}, {})
-    assert (other.args, dict(other.options)) == ((5, 1), {"queue": "slow"})
+    assert (other.args, dict(other.options)) == ((5, 1), {"queue": "slow", "priority": 3})
     with pytest.raises(TypeError):
         signature.options["queue"] = "slow"
 
@@ -86,6 +95,25 @@ def test_many_of_different_tasks_are_sent_at_once(app: Acked, add: Any) -> None:
 
 def test_coroutines_send_it_too(app: Acked, add: Any) -> None:
     assert sent(app, asyncio.run(add.s(2).adelay(1)).id) == ([1, 2], {})
+    result = asyncio.run(add.s(2).aapply_async((1,), {"c": 3}, queue="slow"))
+    assert sent(app, result.id) == ([1, 2], {"c": 3})
+    assert record_of(app, result.id).queue == "slow"
+
+
+def test_coroutines_send_many_of_different_tasks_at_once(app: Acked, add: Any) -> None:
+    @app.task(queue="slow")
+    def ping() -> None: ...
+
+    results = asyncio.run(app.asend_many(each for each in (add.si(1, 2), ping.si())))
+    assert [record_of(app, each.id).queue for each in results] == ["default", "slow"]
+
+
+def test_a_coroutine_sends_by_name_a_task_of_another_process(app: Acked) -> None:
+    result = asyncio.run(app.asend_task("mail.send", (1,), {"now": True}, queue="mail"))
+    assert (record_of(app, result.id).task, record_of(app, result.id).queue) == (
+        "mail.send", "mail",
+    )  # fmt: skip
+    assert sent(app, result.id) == ([1], {"now": True})
 
 
 def test_it_reads_as_the_call_it_is(add: Any) -> None:

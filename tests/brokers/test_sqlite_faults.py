@@ -22,6 +22,7 @@ from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import Message
 from acked.testing.timeline import beat, message, settlements
 from tests.harness.workers import until
+from tests.worker.forms import sizes
 
 _numbers = itertools.count()
 
@@ -102,14 +103,16 @@ def stored(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("after", range(6))
+@pytest.mark.chaos
+@pytest.mark.parametrize("after", range(sizes(6, 50)))
 def test_a_send_whose_flush_fails_raises_and_loses_nothing_acknowledged(
     frail: SQLiteBroker, disk: FailingDisk, path: Path, after: int
 ) -> None:
+    """T17: the first flush, or a later one, fails, and all after it."""
     frail.send([message("first")])
     disk.fail(after=after)
     acknowledged, refused = {"first"}, set()
-    for number in range(10):
+    for number in range(after + 5):
         try:
             frail.send([message(f"task-{number}")])
             acknowledged.add(f"task-{number}")
@@ -119,7 +122,7 @@ def test_a_send_whose_flush_fails_raises_and_loses_nothing_acknowledged(
     disk.mend()
     frail.send([message("last")])
 
-    assert len(refused) == 10 - after
+    assert len(refused) == 5
     assert stored(path) >= acknowledged | {"last"}
     frail.send([message(task_id) for task_id in refused])
     assert stored(path) == acknowledged | refused | {"last"}

@@ -98,8 +98,21 @@ def facts(name: str = "shop.scan", *, retries_any: bool = False, **policy: objec
     return TaskFacts(name=name, retries_any=retries_any, policy=TaskPolicy(**policy))  # type: ignore[arg-type]  # fields of TaskPolicy
 
 
-def test_an_ordinary_task_is_ok() -> None:
-    assert levels(list(check_tasks([facts(time_limit=10.0)], grace=25.0))) == [("tasks", "ok")]
+def test_an_ordinary_task_is_ok_and_may_be_repeated() -> None:
+    found = list(check_tasks([facts(time_limit=10.0)], grace=25.0))
+    assert levels(found) == [("tasks", "ok"), ("repeats", "info")]
+
+
+def test_tasks_that_may_be_repeated_are_counted_and_the_first_ones_named() -> None:
+    tasks = [facts(f"shop.task{number}", time_limit=10.0) for number in range(7)]
+    once = facts("shop.once", time_limit=10.0, acks_late=False)
+    final = facts("shop.final", time_limit=10.0, reject_on_worker_lost=False)
+    _, repeats, *_ = check_tasks([*tasks, once, final], grace=25.0)
+    assert repeats.text.startswith("7 tasks may run twice, when a worker is lost: shop.task0, ")
+    assert "shop.task4 and 2 more" in repeats.text
+    assert "docs/retries.md" in repeats.text
+    assert "once" not in repeats.text
+    assert "final" not in repeats.text
 
 
 def test_an_app_without_tasks_warns() -> None:
@@ -112,6 +125,7 @@ def test_an_app_without_tasks_warns() -> None:
         (facts(), ("time limits", "info")),
         (facts(time_limit=1.0, acks_late=False), ("at most once", "info")),
         (facts(time_limit=1.0, reject_on_worker_lost=False), ("at most once", "info")),
+        (facts(soft_time_limit=1.0), ("time limits", "warn")),
         (facts(time_limit=600.0), ("grace", "warn")),
         (
             facts(time_limit=1.0, retries_any=True, retry=RetryPolicy(max_retries=None)),
@@ -124,10 +138,11 @@ def test_an_app_without_tasks_warns() -> None:
     ],
 )
 def test_options_that_surprise_are_named(task: TaskFacts, expected: tuple[str, str]) -> None:
-    first, second = check_tasks([task], grace=25.0)
+    first, *others = check_tasks([task], grace=25.0)
     assert first.level == "ok"
-    assert (second.check, second.level) == expected
-    assert "shop.scan" in second.text
+    (found,) = [each for each in others if each.check != "repeats"]
+    assert (found.check, found.level) == expected
+    assert "shop.scan" in found.text
 
 
 @pytest.mark.parametrize(
@@ -141,7 +156,7 @@ def test_options_that_surprise_are_named(task: TaskFacts, expected: tuple[str, s
 def test_retries_that_end_or_slow_down_are_ok(retry: RetryPolicy) -> None:
     retries_any = retry.retry_for is not None
     found = check_tasks([facts(time_limit=1.0, retries_any=retries_any, retry=retry)], grace=25.0)
-    assert levels(list(found)) == [("tasks", "ok")]
+    assert levels(list(found)) == [("tasks", "ok"), ("repeats", "info")]
 
 
 def test_a_queue_that_waits_without_a_worker_fails() -> None:

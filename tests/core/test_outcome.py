@@ -199,7 +199,10 @@ ROWS = {
         TaskUnknown("shop.new"), State.SCHEDULED, "", wait=60, started=False, fields={"sent": 0},
     ),
     "a message that cannot be parsed": Row(
-        Unreadable("not a message"), State.FAILURE, reason="MessageUnreadable: not a message",
+        Unreadable("not a message"), State.FAILURE,
+        # of the two bytes {} that the delivery has
+        reason="MessageUnreadable: not a message (2 bytes, SHA-256 "
+        "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a)",
         started=False,
     ),
     "Reject": Row(Rejected("wrong shop", False), State.FAILURE, reason="Reject: wrong shop"),

@@ -22,7 +22,11 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
+from acked.calling import MEANINGLESS
 from acked.cli.root import root as command_line
+from acked.config import MEANINGLESS_SETTINGS
+from acked.instead import OF_AN_APPLICATION, OF_THE_PACKAGE
+from acked.options import MEANINGLESS_OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
@@ -321,13 +325,16 @@ def test_every_option_the_text_names_exists(page: Path) -> None:
 
 
 CELERY_ALONE = {
-    "accept_content", "acks_on_failure_or_timeout", "autodiscover_tasks",
-    "broker_transport_options", "compression", "control", "current_app", "enable_utc",
-    "inspect", "result_backend", "result_extended", "result_serializer", "send_events",
+    "accept_content", "acks_on_failure_or_timeout", "after_setup_logger",
+    "after_setup_task_logger", "autodiscover_tasks", "broker_transport_options",
+    "celeryd_after_setup", "celeryd_init", "compression", "control", "current_app", "enable_utc",
+    "heartbeat_sent", "import_modules", "inspect", "on_message", "result_backend",
+    "result_extended", "result_serializer", "send_events",
     "serializer", "shared_task", "store_errors_even_if_ignored",
     "task_acks_on_failure_or_timeout", "task_received", "task_serializer", "task_track_started",
-    "timezone", "typing", "visibility_timeout", "worker_concurrency",
-    "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_prefetch_multiplier",
+    "timezone", "typing", "visibility_timeout", "worker_before_create_process",
+    "worker_concurrency", "worker_max_memory_per_child", "worker_max_tasks_per_child",
+    "worker_prefetch_multiplier",
     "worker_shutting_down", "worker_soft_shutdown_timeout",
 }  # fmt: skip
 """Names of Celery that have no counterpart; the pages say so."""
@@ -373,3 +380,19 @@ def test_every_name_in_the_text_is_a_name_of_the_code(page: Path) -> None:
         if shape and not re.search(r"\.(md|toml|py)$", span):
             unknown |= {part for part in shape[1].split(".") if part and part not in known}
     assert not unknown, ", ".join(sorted(unknown))
+
+
+REFUSED = {
+    "an option of a task": MEANINGLESS_OPTIONS,
+    "an option of a call": MEANINGLESS.keys() - {"using"},  # which is none of Celery's
+    "a setting": MEANINGLESS_SETTINGS,
+    "a name of an application": OF_AN_APPLICATION,
+    "a name of the package": OF_THE_PACKAGE,
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_whatever_of_celerys_is_refused_is_told_to_those_who_come_from_it(what: str) -> None:
+    spans = " ".join(re.findall(r"`([^`\n]+)`", prose(ROOT / "docs" / "from-celery.md")))
+    told = set(re.findall(r"\w+", spans))
+    assert set(REFUSED[what]) - told == set()

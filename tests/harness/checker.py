@@ -44,11 +44,17 @@ class Verdict:
     unsure: int = 0
     recovered_after: list[float] = field(default_factory=list)
 
+    @property
+    def p99(self) -> float:
+        """Seconds from a kill to the restart that 99 of 100 keep; 0 where nothing was killed."""
+        waits = sorted(self.recovered_after)
+        return waits[len(waits) * 99 // 100] if waits else 0.0
+
     def __str__(self) -> str:
         waits = sorted(self.recovered_after)
         recovery = (
             f", {len(waits)} recovered, kill to restart p50 {waits[len(waits) // 2]:.3f} s, "
-            f"p99 {waits[len(waits) * 99 // 100]:.3f} s, max {waits[-1]:.3f} s" if waits else ""
+            f"p99 {self.p99:.3f} s, max {waits[-1]:.3f} s" if waits else ""
         )  # fmt: skip
         unsure = f", {self.unsure} stored though the send failed" if self.unsure else ""
         return (

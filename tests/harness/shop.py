@@ -26,10 +26,13 @@ from acked import (
     Task,
     TimeLimitExceeded,
 )
+from tests.harness import ears
 from tests.harness.history import note
 
 if Path(os.environ.get("SHOP_BROKEN", "/nowhere")).exists():
     raise RuntimeError("this shop is broken")
+if os.environ.get("SHOP_LISTENS"):
+    ears.listen()
 
 app = Acked(
     "shop",
@@ -145,6 +148,12 @@ def retry_until(self: Task[..., int], times: int, countdown: float = 0.0) -> int
     return self.request.retries + 1
 
 
+@app.task(bind=True)
+def retries_with_no_json(self: Task[..., None], x: Any = None) -> None:
+    note("start", task=self.request.id)
+    raise self.retry(kwargs={"x": object()})
+
+
 @app.task(bind=True, max_retries=2)
 def retries_slowly(self: Task[..., str], seconds: float) -> str:
     note("start", task=self.request.id)
@@ -199,6 +208,17 @@ def swallows_soft_limit(self: Task[..., str]) -> str:
 def catches_soft_limit(self: Task[..., str]) -> str:
     try:
         time.sleep(15)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "not limited"
+
+
+@app.task(bind=True, soft_time_limit=1, time_limit=20)
+def catches_soft_limit_in_steps(self: Task[..., str]) -> str:
+    """Wait in Python, where a thread can be interrupted."""
+    try:
+        for _ in range(1500):
+            time.sleep(0.01)
     except SoftTimeLimitExceeded:
         return "cleaned up"
     return "not limited"
@@ -326,8 +346,8 @@ def die(self: Task[..., Any], way: str) -> Any:
 
         resource.setrlimit(resource.RLIMIT_AS, (RSS_LIMIT, RSS_LIMIT))
         bytearray(2 * RSS_LIMIT)
-    elif way == "oom":
-        # What the kernel's out-of-memory killer does, once the memory is really taken.
+    elif way == "SIGKILL with much memory":
+        # What the kernel's out-of-memory killer would do.
         taken = bytearray(64 * 1024 * 1024)
         taken[::4096] = b"x" * len(taken[::4096])
         note("dies", task=self.request.id)

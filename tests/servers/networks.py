@@ -14,6 +14,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from tests.harness.privileges import need_root
+
 NETWORK = "10.77.{}.{}"
 
 
@@ -73,6 +75,7 @@ class Network:
         ]
 
     def __enter__(self) -> Self:
+        need_root("make network namespaces")
         try:
             ip("link", "add", self.bridge, "type", "bridge")
             ip("addr", "add", f"{self.address}/24", "dev", self.bridge)

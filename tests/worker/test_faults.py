@@ -54,6 +54,8 @@ def test_killing_task_processes_at_random_loses_and_doubles_nothing(shop: Shop) 
     assert kills >= 3
     assert verdict.duplicates <= kills
     assert max(verdict.recovered_after, default=0.0) <= 2.0
+    if LONG:
+        assert verdict.p99 <= 1.0
 
 
 @pytest.mark.kills
@@ -77,6 +79,8 @@ def test_killing_whole_workers_loses_and_doubles_nothing(shop: Shop) -> None:
     assert verdict.violations == []
     assert kills >= 3
     assert max(verdict.recovered_after, default=0.0) <= 2.0, shop.slow_restarts(2.0)
+    if LONG:
+        assert verdict.p99 <= 1.0, shop.slow_restarts(1.0)
 
 
 @on(*BROKERS, short=("sqlite", "postgres"))
@@ -131,7 +135,7 @@ WAYS = {
     "os._exit": (State.FAILURE, "WorkerLostError"),
     "sys.exit": (State.FAILURE, "SystemExit"),
     "MemoryError": (State.FAILURE, "MemoryError"),
-    "oom": (State.FAILURE, "WorkerLostError"),
+    "SIGKILL with much memory": (State.FAILURE, "WorkerLostError"),
     "RecursionError": (State.FAILURE, "RecursionError"),
     "BaseException": (State.FAILURE, "BaseException"),
     "CancelledError": (State.FAILURE, "CancelledError"),
@@ -145,9 +149,15 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_die_ends_in_the_state_the_table_names(shop: Shop, way: str) -> None:
-    """T08: sixteen ways to end; the worker serves the next task within a second."""
+    """T08: sixteen ways to end; the worker serves the next task within a second.
+
+    One of them is what the kernel does to a process that has too much memory, done by the task
+    itself: a limit of real memory is the machine's to set, by cgroups of one version or the other.
+    """
     worker = shop.work(processes=1)
     wanted, failure = WAYS[way]
+    ids: list[str] = []
+    waits: list[float] = []
     for _ in range(sizes(2, 50)):
         result = shop.tasks.die.delay(way)
         (record,) = shop.finish(result.id, within=40)
@@ -156,7 +166,15 @@ def test_every_way_to_die_ends_in_the_state_the_table_names(shop: Shop, way: str
             assert record.failure is not None
             assert failure in record.failure.type
             assert len(record.failure.message) < 20_000
+        ids.append(result.id)
+        following = time.monotonic()
         shop.tasks.noop.delay(1).get(timeout=10)
+        waits.append(time.monotonic() - following)
+    lost = frozenset(ids if failure == "WorkerLostError" else ())
+    verdict = shop.check(ids, expect=wanted, poison=lost)
+    report(f"{way}, the next task after {max(waits):.3f} s at most", verdict)
+    assert verdict.violations == []
+    assert max(waits) <= (1.0 if LONG else 10.0)
     assert worker.process.poll() is None
 
 

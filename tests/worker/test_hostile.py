@@ -16,6 +16,7 @@ import pytest
 from acked.delivery import FINAL, State
 from acked.errors import BrokerError
 from acked.message import Message
+from tests.harness.privileges import need_root
 from tests.harness.workers import until
 from tests.servers.redis import RedisServer
 from tests.worker.conftest import Shop, on_every_server
@@ -182,6 +183,7 @@ def judge_bad(shop: Shop, task_id: str, body: bytes) -> None:
 @pytest.fixture
 def small_volume(tmp_path: Path) -> Iterator[Path]:
     """A volume of 4 MiB."""
+    need_root("mount a volume")
     place = tmp_path / "volume"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(place)], check=True)

@@ -40,7 +40,8 @@ def test_a_task_that_kills_its_process_stops_after_three_losses(shop: Shop) -> N
     poison = shop.tasks.kill_own_process.delay()
     (record,) = shop.finish(poison.id)
     assert record.state is State.FAILURE
-    assert "poison" in record.reason and "SIGKILL" in record.reason
+    last = shop.history("start")[-1]["pid"]
+    assert f"signal 9 (SIGKILL), pid {last}; poison" in record.reason
     assert shop.starts(poison.id) == 3
     gaps = [a.next_at is not None for a in shop.app.records.attempts(poison.id)]
     assert gaps == [False, True, False], "at once after the first loss, with a wait after further"
@@ -113,9 +114,14 @@ def test_a_retry_whose_write_fails_leaves_the_task_to_be_redelivered(shop: Shop)
     assert shop.starts(result.id) == 2
 
 
-def test_arguments_that_cannot_be_sent_are_refused_where_the_retry_is_asked(shop: Shop) -> None:
-    with pytest.raises(NotSendable, match="seconds"):
-        shop.tasks.work.delay(seconds=object())
+def test_a_retry_with_what_is_not_json_ends_as_a_failure_that_names_it(shop: Shop) -> None:
+    shop.work(processes=1)
+    result = shop.tasks.retries_with_no_json.delay()
+    (record,) = shop.finish(result.id)
+    assert record.state is State.FAILURE
+    assert "NotSendable" in record.reason
+    assert "argument x is an object, which JSON cannot carry" in record.reason
+    assert shop.starts(result.id) == 1
 
 
 @pytest.mark.parametrize("name", ["swallowed_retry", "swallowed_bare"])
@@ -134,6 +140,13 @@ def test_a_thousand_quick_retries_leave_no_task_in_retry(shop: Shop) -> None:
     for record in shop.finish(*(r.id for r in results), within=60):
         assert record.state is State.SUCCESS
         assert record.retries == 1
+
+
+def test_a_failure_after_a_quick_retry_is_the_state_that_stays(shop: Shop) -> None:
+    shop.work()
+    results = [shop.tasks.leaky.delay() for _ in range(200)]
+    for record in shop.finish(*(r.id for r in results), within=60):
+        assert (record.state, record.retries) == (State.FAILURE, 1)
 
 
 def test_an_override_of_one_call_does_not_leak_into_the_next(shop: Shop) -> None:
@@ -202,13 +215,28 @@ def test_the_hard_limit_holds_for_coroutines(shop: Shop, how: str) -> None:
 @pytest.mark.parametrize(
     ("task", "pool"),
     [("catches_soft_limit", ()), ("catches_soft_limit_async", ()),
-     ("catches_soft_limit", ("--threads", "2"))],
+     ("catches_soft_limit_in_steps", ("--threads", "2"))],
     ids=["main thread", "coroutine", "thread"],
 )  # fmt: skip
-def test_the_soft_limit_can_be_caught(shop: Shop, task: str, pool: tuple[str, ...]) -> None:
+def test_the_soft_limit_arrives_in_time_and_can_be_caught(
+    shop: Shop, task: str, pool: tuple[str, ...]
+) -> None:
     shop.work(*pool, processes=1)
     result = getattr(shop.tasks, task).delay()
     assert result.get(timeout=19) == "cleaned up"
+    (attempt,) = shop.app.records.attempts(result.id)
+    assert 1.0 <= attempt.ended - attempt.started <= 3.0
+
+
+def test_in_a_thread_the_soft_limit_waits_for_the_call_to_return_and_the_hard_one_does_not(
+    shop: Shop,
+) -> None:
+    shop.work("--threads", "2", processes=1)
+    result = shop.tasks.catches_soft_limit.apply_async(time_limit=3)
+    (record,) = shop.finish(result.id)
+    assert (record.state, record.reason) == (
+        State.FAILURE, "TimeLimitExceeded: time_limit of 3 s passed",
+    )  # fmt: skip
 
 
 def test_a_soft_limit_above_the_hard_one_is_refused(shop: Shop) -> None:

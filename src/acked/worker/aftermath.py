@@ -9,15 +9,19 @@ and the log tell.
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from acked import errors, signals
 from acked import message as messages
 from acked.app import Acked
 from acked.delivery import Event
-from acked.execute import ExceptionInfo
+from acked.failure import ExceptionInfo
+from acked.request import Request
 from acked.worker.wire import Aftermath
 
 logger = logging.getLogger("acked.worker")
@@ -36,11 +40,12 @@ def _run_all(app: Acked, entries: Sequence[Aftermath]) -> None:
         try:
             _run(app, entry)
         except BaseException:
-            logger.exception("hooks of task %s failed", entry.id)
+            logger.exception("hooks of task %s failed", entry.held.id)
 
 
 def _run(app: Acked, entry: Aftermath) -> None:
-    record = app.records.get(entry.id)
+    task_id = entry.held.id
+    record = app.records.get(task_id)
     if record is None:
         return
     message = messages.decode(record.body)
@@ -48,21 +53,25 @@ def _run(app: Acked, entry: Aftermath) -> None:
     if task is None:
         return
     args, kwargs = task.load_arguments(message)
+    held = msgspec.structs.replace(entry.held, body=record.body)
+    request = Request.from_afar(held, message, task.policy_for(message), held.consumer)
     error = _rebuild(entry)
     info = ExceptionInfo(error)
-    named: dict[str, Any] = {"task_id": entry.id, "args": args, "kwargs": kwargs}
+    named: dict[str, Any] = {"task_id": task_id, "args": args, "kwargs": kwargs}
     if entry.event == Event.FAIL:
         if task.has_hooks:
-            task.on_failure(error, entry.id, args, kwargs, info)
+            task.on_failure(error, task_id, args, kwargs, info)
         signals.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
         if task.has_hooks:
-            task.after_return("FAILURE", error, entry.id, args, kwargs, info)
+            task.after_return("FAILURE", error, task_id, args, kwargs, info)
     elif entry.event == Event.RETRY:
         if task.has_hooks:
-            task.on_retry(error, entry.id, args, kwargs, info)
-        signals.task_retry.send(task, request=None, reason=error, einfo=info)
+            task.on_retry(error, task_id, args, kwargs, info)
+        signals.task_retry.send(task, request=request, reason=error, einfo=info)
     elif entry.event == Event.REVOKE:
-        signals.task_revoked.send(task, request=None, terminated=True, signum=9, expired=False)
+        signals.task_revoked.send(
+            task, request=request, terminated=True, signum=signal.SIGKILL, expired=False
+        )
 
 
 def _rebuild(entry: Aftermath) -> Exception:

@@ -211,7 +211,7 @@ def _as_started(seized: Sequence[Delivery]) -> dict[str, Remains]:
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:
     failure = settlement.failure
     return Aftermath(
-        id=held.id,
+        held=msgspec.structs.replace(held, body=b""),
         event=settlement.event.value,
         error_type=failure.type if failure else "",
         error_text=failure.message if failure else "",

@@ -132,8 +132,9 @@ class Supervisor:
                 place.pid, place.asked, place.started_at = pid, False, time.monotonic()
                 if self._stop_at is not None:
                     place.ask_to_leave()
-            case wire.Ended(index=index, status=status):
-                self._process_ended(self._places[index], how_it_died(status), clean=status == 0)
+            case wire.Ended(index=index, pid=pid, status=status):
+                how = f"{how_it_died(status)}, pid {pid}"
+                self._process_ended(self._places[index], how, clean=status == 0)
 
     def _say(self, server: ForkServer, message: wire.ToTemplate, *descriptors: int) -> None:
         try:

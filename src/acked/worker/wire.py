@@ -7,6 +7,7 @@ import socket
 
 import msgspec
 
+from acked.delivery import Delivery
 from acked.outcome import TaskPolicy
 
 LENGTH = 4
@@ -57,9 +58,15 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Aftermath(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt that the supervisor settled, since its process was dead; the hooks of its task
-    run in the process that replaces it."""
+    run in the process that replaces it.
 
-    id: str
+    Args:
+        held: What that process held, without its body, which the record has.
+        event: How it was settled.
+        error_type, error_text: The failure, if there was one.
+    """
+
+    held: Delivery
     event: str
     error_type: str
     error_text: str

@@ -73,6 +73,9 @@ assert_type(app.send_many([ping.si("a"), pong.si("b")]), list[AsyncResult[float]
 
 async def use() -> None:
     assert_type(await scan.adelay("a"), AsyncResult[dict[str, Any]])
+    assert_type(await scan.s().aapply_async(("a",)), AsyncResult[dict[str, Any]])
+    assert_type(await app.asend_many([ping.si("a"), pong.si("b")]), list[AsyncResult[float]])
+    assert_type(await app.asend_task("scan", ("a",)), AsyncResult[Any])
     assert_type(await scan.delay("a"), dict[str, Any])
     assert_type(await ping.delay("a"), float)
     assert_type(await ping("a"), float)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from acked.cli.checks.finding import Finding, info, ok, warn
-from acked.cli.wording import few
+from acked.cli.wording import counted, few
 from acked.outcome import TaskPolicy
 
 HOT_RETRY = 1.0
@@ -39,6 +39,14 @@ def check_tasks(tasks: Sequence[TaskFacts], *, grace: float) -> Iterator[Finding
         )  # fmt: skip
         return
     yield ok("tasks", f"{len(tasks)} registered")
+    if names := _names(
+        tasks, lambda task: task.policy.acks_late and task.policy.reject_on_worker_lost
+    ):
+        yield info(
+            "repeats",
+            f"{counted(len(names), 'task')} may run twice, when a worker is lost: {few(names)}; "
+            "what makes that safe: docs/retries.md",
+        )
     if names := _names(tasks, lambda task: not task.policy.acks_late):
         yield info(
             "at most once",
@@ -56,6 +64,16 @@ def check_tasks(tasks: Sequence[TaskFacts], *, grace: float) -> Iterator[Finding
     ):
         yield info(
             "time limits", f"{few(names)}: no limit, so an attempt that hangs does so for ever"
+        )
+    if names := _names(
+        tasks,
+        lambda task: task.policy.soft_time_limit is not None and task.policy.time_limit is None,
+    ):
+        yield warn(
+            "time limits",
+            f"{few(names)}: a soft_time_limit alone does not reach a coroutine that blocks, nor a "
+            "call in a thread or in C that does not return",
+            "set time_limit as well: it kills the process, whatever the task does",
         )
     if names := _names(tasks, lambda task: (task.policy.time_limit or 0.0) > grace):
         yield warn(
