@@ -334,7 +334,8 @@ CELERY_ALONE = {
 
 ELSEWHERE = {
     "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "make", "manager", "scan",
-    "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "RPUSH", "UPDATE",
+    "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "RPUSH",
+    "SSL_CERT_FILE", "UPDATE",
 }  # fmt: skip
 """Names of other programs and packages, of pytest's marks, and of what the examples call so."""
 

@@ -1,4 +1,4 @@
-"""What a Redis server's scripts touch: the keys it saw, beside those that the scripts' files list."""
+"""What a Redis server's scripts touch: the keys it saw, and those that their files list."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNLISTED = "nothing"
 GROUP = re.compile(r"([^()]+?)\s*\((string|hash|set|zset|list)(?:s|es)?\b[^()]*\)")
 INHERITED = re.compile(r"those of (\w+)\.lua(?: and (\w+)\.lua)?(?:, and )?")
 LISTED = re.compile(r"^--   (\w+)(?::\S+)? +(string|hash|set|zset|list) ", re.MULTILINE)
-SEEN = re.compile(rb'\S+ \[\d+ (\S+)\] (.*)', re.DOTALL)
+SEEN = re.compile(rb"\S+ \[\d+ (\S+)\] (.*)", re.DOTALL)
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
