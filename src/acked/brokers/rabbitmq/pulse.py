@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError, Future
 
+from pika.exceptions import AMQPError
+
 from acked.brokers.rabbitmq.session import Session
 from acked.errors import BrokerError
 
@@ -39,7 +41,5 @@ class Pulse:
     def _hear(self, answer: Future[float]) -> None:
         try:
             self._heard, self._reason = answer.result(), ""
-        except CancelledError:
-            self._reason = "the session was closed"
-        except BrokerError as error:
-            self._reason = str(error)
+        except (CancelledError, BrokerError, AMQPError) as error:
+            self._reason = str(error) or type(error).__name__
