@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from acked.broker import Engine, Transactional
 from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
 from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
-from acked.errors import ConfigurationError, NotSendable
+from acked.errors import BrokerError, ConfigurationError, NotSendable
 from acked.instead import OF_AN_APPLICATION
 from acked.message import Message
 from acked.options import GivenOptions
@@ -37,11 +38,14 @@ from acked.registration import (
     place_of,
     same_function,
 )
+from acked.request import current
 from acked.result import AsyncResult as Result
-from acked.sending import announce, as_celery_tells
+from acked.sending import announce, as_celery_tells, named
 from acked.shield import shielded
 from acked.signature import Signature
 from acked.task import CHUNK, AsyncTask, Task
+
+logger = logging.getLogger("acked.app")
 
 _HOST = SystemClock()
 
@@ -85,6 +89,7 @@ class Acked:
         self._given_broker = self._broker
         self._publisher: Publisher | None = None
         self._opening = threading.Lock()
+        self._warned = False
         url = self._broker.address if self._broker is not None else broker
         if url is not None and settings.get("broker_url", url) != url:
             raise ConfigurationError("broker= and broker_url= say different things. Keep broker=.")
@@ -275,14 +280,17 @@ class Acked:
 
         Raises:
             NotSendable: The broker cannot do that on that connection.
-            BrokerError: They are not stored.
+            BrokerError: They are not stored, or may not be: the text says which, and names them.
         """
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             messages = [announce(message) for message in messages]
-        if using is None:
-            self.publisher.send(messages)
-        else:
-            self._send_within(using, messages)
+        try:
+            if using is None:
+                self.publisher.send(messages)
+            else:
+                self._send_within(using, messages)
+        except BrokerError as error:
+            raise error.about(named(messages)) from error
         if signals.after_task_publish.receivers:
             for message in messages:
                 signals.after_task_publish.send(message.task, **as_celery_tells(message))
@@ -301,7 +309,10 @@ class Acked:
         """`publish` for coroutines."""
         if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
             messages = [announce(message) for message in messages]
-        await self.publisher.asend(messages)
+        try:
+            await self.publisher.asend(messages)
+        except BrokerError as error:
+            raise error.about(named(messages)) from error
         if signals.after_task_publish.receivers:
             for message in messages:
                 signals.after_task_publish.send(message.task, **as_celery_tells(message))
@@ -349,7 +360,11 @@ class Acked:
             with self._opening:
                 if self._broker is None:
                     broker = self.unprepared_broker()
-                    broker.setup()
+                    try:
+                        broker.setup()
+                    except BrokerError as error:
+                        error.nothing_stored = True
+                        raise
                     self._broker = broker
         return self._broker
 
@@ -375,8 +390,19 @@ class Acked:
             broker = self.broker
             with self._opening:
                 if self._publisher is None:
+                    self._warn_of_the_way(broker)
                     self._publisher = Publisher(broker)
         return self._publisher
+
+    def _warn_of_the_way(self, broker: Engine) -> None:
+        """Once for each program that sends: what others could read on the way. A task that sends
+        is in a worker, which has said it at its start."""
+        if self._warned or current.get().sender is not None:
+            return
+        self._warned = True
+        for each in broker.connection_conditions():
+            if each.level == "warn":
+                logger.warning("%s: %s. %s", broker.url, each.text.rstrip("."), each.remedy)
 
     def close(self) -> None:
         """Let go of the broker; it is opened again at the next use."""

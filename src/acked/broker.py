@@ -61,12 +61,15 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
             once is refused by `Broker.setup`.
         text: What it is, and what it means for the tasks.
         remedy: What to do, for ``warn``.
+        is_promise: It says what becomes of the tasks at a power loss or where room runs out. A
+            worker says it at each start, whatever its log level.
     """
 
     subject: str
     level: Literal["ok", "info", "warn"]
     text: str
     remedy: str = ""
+    is_promise: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -223,6 +226,11 @@ class Broker(Protocol):
 
     def conditions(self) -> list[Condition]:
         """What of the engine's own set-up its users should know. Comes after `setup`."""
+        ...
+
+    def connection_conditions(self) -> list[Condition]:
+        """Those of `conditions` that are about the way to it. Known from its URL: nobody is
+        asked."""
         ...
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -441,6 +449,17 @@ class Migrates(Protocol):
             BrokerError: One failed. Those before it are applied.
             ConfigurationError: As `pending`.
         """
+        ...
+
+
+@runtime_checkable
+class Carried(Protocol):
+    """A broker whose messages another server carries than the one that keeps its records.
+    `Broker.renew` asks the latter alone, so that leases last while the carrier is away."""
+
+    def carrier_silence(self) -> tuple[float, str]:
+        """Seconds since the carrier last answered, and why it does not, where that is known. It is
+        asked again with each call, and not waited for: call it with each heartbeat."""
         ...
 
 

@@ -5,7 +5,7 @@
     AckedError                      everything below that is an ordinary error
     ├── ConfigurationError          a setting or option that cannot work; names it and the remedy
     ├── NotSendable                 a call that cannot be sent (also a TypeError); nothing is stored
-    ├── BrokerError                 the broker refused, is away, or timed out; nothing was stored
+    ├── BrokerError                 the broker refused, is away, or timed out; says what that leaves
     │   └── BrokerUnavailable       it could not be reached in time
     ├── LeaseLost                   this worker no longer owns the delivery
     ├── IllegalTransition           a state change the table in `delivery` does not have
@@ -51,7 +51,33 @@ class NotSendable(AckedError, TypeError):
 
 
 class BrokerError(AckedError):
-    """The broker refused or failed; the operation it names did not happen."""
+    """The broker refused or failed.
+
+    Where it was to store a call, the text names the task and its id, and says which of two holds:
+    it is not stored, or it may be, and then sending it again with the same id is harmless.
+
+    Args:
+        text: What failed, and what to do.
+        nothing_stored: Whether it is certain that nothing of what was asked has happened.
+    """
+
+    def __init__(self, *text: object, nothing_stored: bool = False) -> None:
+        super().__init__(*text)
+        self.nothing_stored = nothing_stored
+
+    def about(self, what: str) -> BrokerError:
+        """The same error, with what it means for *what*, which was to be stored."""
+        fate = (
+            "not stored"
+            if self.nothing_stored
+            else "may be stored, and sending it again with the same id is harmless"
+        )
+        return self.again(f"{what}: {fate}. {self}", nothing_stored=self.nothing_stored)
+
+    def again(self, text: str, *, nothing_stored: bool) -> BrokerError:
+        """One to raise in place of this one: the same for whoever catches it."""
+        kind = BrokerUnavailable if isinstance(self, BrokerUnavailable) else BrokerError
+        return kind(text, nothing_stored=nothing_stored)
 
 
 class BrokerUnavailable(BrokerError):

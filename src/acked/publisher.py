@@ -82,7 +82,7 @@ class Publisher:
         """Store *messages*: all or none, durable when it returns.
 
         Raises:
-            BrokerError: They are not stored.
+            BrokerError: They are not stored, where its `nothing_stored` says so; else they may be.
         """
         # A soft time limit strikes after the write, so that its outcome is known.
         with shielded():
@@ -121,7 +121,9 @@ class Publisher:
     def _leave_to_writer(self, own: _Send) -> None:
         with self._gathering:
             if self._closed:
-                raise BrokerError("the application is closed; its broker is let go of")
+                raise BrokerError(
+                    "the application is closed; its broker is let go of", nothing_stored=True
+                )
             self._pending.append(own)
             if self._writer is None:
                 self._writer = threading.Thread(
@@ -158,7 +160,8 @@ class Publisher:
         except BrokerUnavailable as error:
             # Nobody's fault: to try each alone would only wait for the same broker again.
             for each in batch:
-                each.error = BrokerUnavailable(*error.args)  # a traceback is one thread's
+                # Each its own: a traceback is one thread's.
+                each.error = error.again(str(error), nothing_stored=error.nothing_stored)
         except Exception as error:
             if len(batch) > 1:
                 for each in batch:

@@ -72,6 +72,14 @@ def make_messages(
     ]
 
 
+def named(messages: Sequence[Message]) -> str:
+    """Which calls they are, for an error about them."""
+    if not messages:
+        return "no task"
+    first = f"{messages[0].task}[{messages[0].id}]"
+    return first if len(messages) == 1 else f"{first} and {len(messages) - 1} more"
+
+
 def as_celery_tells(message: Message) -> dict[str, Any]:
     """What Celery's publish signals say about *message*."""
     args, kwargs = decode_arguments(message)

@@ -14,7 +14,12 @@ from acked import exact
 from acked import message as messages
 from acked.arguments import Arguments
 from acked.calling import call_options
-from acked.errors import MaxRetriesExceededError, NotSendable, SoftTimeLimitExceeded
+from acked.errors import (
+    BrokerError,
+    MaxRetriesExceededError,
+    NotSendable,
+    SoftTimeLimitExceeded,
+)
 from acked.message import Message
 from acked.options import OPTION_NAMES, TaskOptions, policy_of, task_options, with_overrides
 from acked.outcome import TaskPolicy
@@ -153,7 +158,7 @@ class Task(RunningTask, Generic[P, R]):
 
         Raises:
             NotSendable: The arguments do not fit the function, or would not arrive as they are.
-            BrokerError: It could not be stored; nothing was.
+            BrokerError: It is not stored, or may not be: the text says which, and names its id.
         """
         return self._send(args, kwargs, _NOTHING)
 
@@ -177,7 +182,7 @@ class Task(RunningTask, Generic[P, R]):
 
         Raises:
             NotSendable: As `delay`; or an option is not known or cannot work.
-            BrokerError: It could not be stored; nothing was.
+            BrokerError: It is not stored, or may not be: the text says which, and names its id.
         """
         return self._send(args, kwargs, options)
 
@@ -291,7 +296,8 @@ class Task(RunningTask, Generic[P, R]):
             using = options.pop("using")
         if self.app.settings.task_always_eager:
             return self.app.run_eagerly(self, self.message(args, kwargs, options))
-        self.app.open()
+        if not self.app.is_open:
+            self._open(options)
         message = self.message(args, kwargs, options)
         self.app.publish([message], using=using)
         return self._result(message.id)
@@ -306,10 +312,18 @@ class Task(RunningTask, Generic[P, R]):
             message = self.message(args, kwargs, options)
             return await asyncio.to_thread(self.app.run_eagerly, self, message)
         if not self.app.is_open:
-            await asyncio.to_thread(self.app.open)
+            await asyncio.to_thread(self._open, options)
         message = self.message(args, kwargs, options)
         await self.app.apublish([message])
         return self._result(message.id)
+
+    def _open(self, options: Mapping[str, Any]) -> None:
+        """Open the broker, whose clock the message of a call with *options* is made by."""
+        try:
+            self.app.open()
+        except BrokerError as error:
+            task_id = options.get("task_id")
+            raise error.about(f"{self.name}[{task_id}]" if task_id else self.name) from error
 
     def _result(self, task_id: str) -> Result[R]:
         return Result(task_id, self.app, self.name)

@@ -127,3 +127,8 @@ def test_no_version_of_rabbitmq_drops_what_was_delivered_often() -> None:
     assert "x-delivery-limit" not in place_of(name, 3).arguments  # There is no limit then.
     assert place_of(name, 4).arguments["x-delivery-limit"] == -1
     assert place_of(name, 4).arguments["x-dead-letter-exchange"] == "acked.dead"
+
+
+def test_a_user_without_a_password_is_not_taken_for_guest() -> None:
+    with pytest.raises(ConfigurationError, match="names the user 'shop' and no password.*PASSWORD"):
+        parse("amqp://shop@rabbitmq/shop")

@@ -10,7 +10,9 @@ from acked.broker import Engine
 from acked.brokers.redis import RedisBroker, scripts
 from acked.clock import Clock
 from acked.testing import BrokerStateMachine, LedgerConformance
+from acked.testing.timeline import message
 from tests.servers.redis import RedisServer
+from tests.servers.redis_monitor import Monitor, listed, master_list, names, unlisted
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +21,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def monitor(server: RedisServer) -> Iterator[Monitor]:
+    monitor = Monitor(server)
+    yield monitor
+    monitor.close()
+
+
 class TestRedis(LedgerConformance):
+    """Every promise; and no script touches a key that its file does not list."""
+
     @pytest.fixture(autouse=True)
-    def _server(self, server: RedisServer) -> None:
+    def _server(self, server: RedisServer, monitor: Monitor) -> Iterator[None]:
         self.address = server.fresh()
+        yield
+        assert unlisted(monitor.touched()) == []
 
     def make_broker(self, clock: Clock) -> RedisBroker:
         return RedisBroker(self.address, clock=clock)
@@ -32,6 +45,24 @@ class TestRedis(LedgerConformance):
         row = ["planted", "", "default", 0, False, 0.0]
         broker._run(scripts.SEND, row, stored=[body])
         return "planted"
+
+
+def test_what_a_script_touches_is_seen(server: RedisServer, monitor: Monitor) -> None:
+    monitor.touched()
+    RedisBroker(server.fresh()).send([message("a")])
+
+    seen = monitor.touched()
+
+    assert {("send", ("id", "hash")), ("send", ("tag", "string"))} <= seen
+    assert unlisted({each._replace(script="time") for each in seen}) == [
+        f"time.lua: {name} ({kind})" for _, (name, kind) in sorted(seen)
+    ]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_key_that_a_script_lists_is_in_the_list_of_all(name: str) -> None:
+    assert listed(name) <= master_list()
+    assert bool(listed(name)) is (name not in {"common", "time"})
 
 
 class RedisHistories(BrokerStateMachine):

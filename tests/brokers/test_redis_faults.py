@@ -17,7 +17,6 @@ from acked.broker import DEFAULT_LEASE, Filter
 from acked.brokers import open_broker
 from acked.brokers.redis import RedisBroker, connection
 from acked.brokers.redis.address import parse
-from acked.brokers.redis.setup import conditions, inspect
 from acked.clock import ManualClock, ServerClock
 from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
@@ -241,7 +240,7 @@ def test_a_server_without_memory_refuses_new_tasks_alone(own: RedisServer) -> No
     broker.send([message("before"), message("again")])
     own.ask("CONFIG", "SET", "maxmemory", "1mb")
 
-    with pytest.raises(BrokerError, match="no memory left.*nothing was stored") as refusal:
+    with pytest.raises(BrokerError, match="no memory left") as refusal:
         broker.send([message("new")])
 
     assert str(own.port) in str(refusal.value)
@@ -337,17 +336,6 @@ def test_what_a_power_loss_would_cost_is_told(
     assert told["persistence"].level == level
     assert bool(told["persistence"].remedy) is (level == "warn")
     assert broker.capabilities.durable is durable
-
-
-def test_plain_text_across_a_network_is_told(shared: RedisServer) -> None:
-    found = inspect(RedisBroker(shared.fresh())._client)
-
-    def subjects(url: str) -> set[str]:
-        return {each.subject for each in conditions(found, parse(url))}
-
-    assert "encryption" in subjects("redis://cache.example.org")
-    assert "encryption" not in subjects("rediss://cache.example.org")
-    assert "encryption" not in subjects("redis://localhost")
 
 
 # TLS, and the password

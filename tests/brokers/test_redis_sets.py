@@ -153,8 +153,9 @@ def test_a_write_that_too_few_replicas_confirm_is_an_error_and_can_be_repeated(
     until(lambda: _sends(broker, "a"))  # A busy host may need more than one try.
     sentinel.replica.freeze()
 
-    with pytest.raises(BrokerError, match="0 of 1 replicas confirmed"):
+    with pytest.raises(BrokerError, match="0 of 1 replicas confirmed") as late:
         broker.send([message("b")])
+    assert not late.value.nothing_stored
 
     sentinel.replica.thaw()
     until(lambda: _sends(broker, "b"))

@@ -191,7 +191,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_stores_none_of_the_call
         connection.pragma("max_page_count", pages + 20)
     large = msgspec.Raw(msgspec.json.encode(["x" * 10_000]))
 
-    with pytest.raises(BrokerError, match=f"no room left for {path}; nothing was stored"):
+    with pytest.raises(BrokerError, match=f"no room left for {path}. Free"):
         broker.send([msgspec.structs.replace(message(f"t{n}"), args=large) for n in range(50)])
 
     assert stored(path) == {"first"}
@@ -207,7 +207,7 @@ def test_a_lock_that_another_program_keeps_is_reported_in_time(
     other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(BrokerUnavailable, match=f"{path} was locked .* nothing was stored"):
+    with pytest.raises(BrokerUnavailable, match=f"{path} was locked"):
         broker.send([message("a")])
     with pytest.raises(BrokerUnavailable):
         broker.requeue(["a"])

@@ -340,9 +340,9 @@ CELERY_ALONE = {
 """Names of Celery that have no counterpart; the pages say so."""
 
 ELSEWHERE = {
-    "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "kills", "make", "manager", "scan",
-    "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
-    "UPDATE",
+    "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "kills", "make", "manager",
+    "scan", "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
+    "SSL_CERT_FILE", "UPDATE",
 }  # fmt: skip
 """Names of other programs and packages, of pytest's marks, and of what the examples call so."""
 

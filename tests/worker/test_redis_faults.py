@@ -42,7 +42,7 @@ def test_a_full_redis_refuses_sends_and_lets_workers_finish(
     server.ask("CONFIG", "SET", "maxmemory", "1mb")
     for _ in range(sizes(5, 100)):
         began = time.monotonic()
-        with pytest.raises(BrokerError, match="no memory left.*nothing was stored"):
+        with pytest.raises(BrokerError, match="no memory left"):
             shop.tasks.keep.delay("one too many")
         assert time.monotonic() - began < 5.0
     shop.work()

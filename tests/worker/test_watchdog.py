@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import apsw
 
+from acked.brokers.rabbitmq.mending import NEW
 from acked.delivery import State
+from acked.errors import BrokerError
 from tests.harness.workers import alive, until
-from tests.worker.conftest import Shop
+from tests.worker.conftest import Shop, on, on_every_server
 
 
 def test_a_process_that_alone_has_lost_the_broker_is_replaced(shop: Shop) -> None:
@@ -59,3 +63,57 @@ def test_a_worker_whose_broker_stays_away_ends_with_an_error(shop: Shop) -> None
     shop.work(processes=1)
     (record,) = shop.finish(sent.id)
     assert record.state is State.SUCCESS
+
+
+@on_every_server
+def test_a_worker_whose_server_stays_away_ends_with_an_error(shop: Shop) -> None:
+    """RabbitMQ too, whose records answer all the time: they are in a file here."""
+    shop.environment |= {"SHOP_WATCHDOG": "1.5", "SHOP_SEND_TIMEOUT": "0.5"}
+    worker = shop.work("--grace", "1", processes=1)
+    let_queues_age(shop)
+    shop.place.running.kill()
+    assert worker.process.wait(90) == 1
+    said = worker.output()
+    assert "every connection is made anew" in said
+    assert "has not answered for" in said
+    # Nothing is lost by it: another worker finds everything as it was.
+    shop.place.running.start()
+    until(lambda: taken(shop, "afterwards"), within=60, what="the server takes tasks again")
+    shop.work(processes=1)
+    (record,) = shop.finish("afterwards")
+    assert record.state is State.SUCCESS
+
+
+def let_queues_age(shop: Shop) -> None:
+    """RabbitMQ, killed, forgets half of a queue that it has made just now. Whoever made it mends
+    that, which has a test of its own; here the worker that made it ends."""
+    if shop.place.kind == "rabbitmq":
+        until(lambda: taken(shop, "early"), within=60, what="the server takes tasks")
+        shop.finish("early")
+        time.sleep(NEW)
+
+
+def taken(shop: Shop, task_id: str) -> bool:
+    """Whether the broker takes a task. RabbitMQ's queues need a moment after its start."""
+    try:
+        shop.tasks.noop.apply_async([1], task_id=task_id)
+    except BrokerError:
+        return False
+    return True
+
+
+@on("rabbitmq")
+def test_leases_last_while_rabbitmq_is_away_for_a_while(shop: Shop) -> None:
+    """Its supervisor goes on telling the records that it lives."""
+    worker = shop.work(processes=1)
+    let_queues_age(shop)
+    long = shop.tasks.work.delay(12.0)
+    shop.started(long.id)
+    shop.place.running.kill()
+    until(lambda: "no messages for" in worker.output(), within=30, what="RabbitMQ is missed")
+    (known,) = shop.app.records.workers()
+    assert known.lease_left > 0
+    shop.place.running.start()
+    (record,) = shop.finish(long.id)
+    assert (record.state, record.attempt, record.losses) == (State.SUCCESS, 1, 0)
+    assert shop.starts(long.id) == 1

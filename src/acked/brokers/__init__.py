@@ -16,7 +16,7 @@ RESULTS_URL_VARIABLE = "ACKED_RESULTS_URL"
 
 FORMS = (
     "sqlite:////absolute/path.db, sqlite:///relative/path.db, redis://host:6379/0, "
-    "postgresql://user@host/database, amqp://user@host/vhost with results=, memory://"
+    "postgresql://user@host/database, amqp://user:password@host/vhost with results=, memory://"
 )
 
 REDIS = frozenset({

@@ -98,6 +98,10 @@ class MemoryBroker:
         """Nothing is set up."""
         return []
 
+    def connection_conditions(self) -> list[Condition]:
+        """There is no way to it."""
+        return []
+
     def close(self) -> None:
         """Nothing to let go of; the tasks stay."""
 

@@ -16,9 +16,10 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from acked.broker import Beat, Engine
+from acked.broker import Beat, Condition, Engine
 from acked.brokers import open_broker
 from acked.errors import BrokerError, ConfigurationError
 from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
@@ -101,7 +102,12 @@ class Supervisor:
             return True
         if self._hello is None:
             return self._stop_at is not None
-        gone = all(p.pid is None and not p.asked and p.unrecovered is None for p in self._places)
+        # While the broker is away nothing can be given back. Past its grace the worker ends
+        # without: its presence file tells the next one.
+        late = self._stop_at is not None and time.monotonic() >= self._stop_at
+        gone = all(
+            p.pid is None and not p.asked and (p.unrecovered is None or late) for p in self._places
+        )
         return gone and (self._stop_at is not None or all(p.finished for p in self._places))
 
     def _wait(self, wake: int) -> None:
@@ -173,9 +179,7 @@ class Supervisor:
                 f"a worker cannot use {broker.url}: no other process sees its tasks. "
                 "Use a sqlite:// URL, or run tasks in place with task.apply()."
             )
-        for each in broker.conditions():
-            level = logging.WARNING if each.level == "warn" else logging.INFO
-            logger.log(level, "%s: %s", each.subject, f"{each.text} {each.remedy}".strip())
+        self._tell(broker.conditions(), broker.url)
         options = self._options
         # The main thread's slot, and those of coroutines also where no task is one yet: the next
         # reload may bring the first.
@@ -196,6 +200,16 @@ class Supervisor:
         self._upkeep.begin(time.monotonic())
         self._guard = Guard(self._places, options.coroutines, patience=hello.watchdog * 5)
         self._guard.start()
+
+    def _tell(self, conditions: Sequence[Condition], url: str) -> None:
+        """Log *conditions*; in one line what the broker promises, at whatever level."""
+        promises = [each.text for each in conditions if each.is_promise and each.level != "warn"]
+        if promises:
+            logs.say_always(f"broker {url}: {' '.join(promises)}")
+        for each in conditions:
+            level = logging.WARNING if each.level == "warn" else logging.INFO
+            if each.text not in promises:
+                logger.log(level, "%s: %s", each.subject, f"{each.text} {each.remedy}".strip())
 
     def _memory(self) -> int:
         pids = [os.getpid(), *(place.pid for place in self._places if place.pid is not None)]
@@ -222,7 +236,8 @@ class Supervisor:
             stopped = Death(how="worker stopped", stopping=True)
             try:
                 for place in self._places:
-                    self._recovery.recover_section(place.section, place.consumer, stopped)
+                    death = place.unrecovered or stopped
+                    self._recovery.recover_section(place.section, place.consumer, death)
                 self._recovery.counting.write(time.monotonic(), at_once=True)
                 if self._recovery.pay():
                     self._presence.remove()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from acked.broker import Beat, Engine, Order
+from acked.broker import Beat, Carried, Engine, Order
 from acked.clock import SystemClock
 from acked.errors import BrokerError
 from acked.supervision import RECONCILE_EVERY, on_silence
@@ -123,7 +123,7 @@ class Upkeep:
         try:
             beat = msgspec.structs.replace(self._beat, memory=self._memory())
             orders = self._broker.renew(beat)
-            self._answered, self._rebuilt = now, 0
+            self._listen(now)
             steady = self._clock.steady()
             if steady - self._renewed > self.hello.heartbeat * 2:
                 # This beat was late: the disk was slow, or the machine slept. What kept it kept
@@ -145,6 +145,23 @@ class Upkeep:
             self._endure(now)
             return None
         return orders
+
+    def _listen(self, now: float) -> None:
+        """The broker answered; so must what carries its messages, if that is another server.
+
+        Raises:
+            GaveUp: That has been silent for too long.
+        """
+        silent, reason = 0.0, ""
+        if isinstance(self._broker, Carried):
+            silent, reason = self._broker.carrier_silence()
+        # An answer is heard of with the beat after it.
+        if silent <= self.hello.heartbeat * 3:
+            self._answered, self._rebuilt = now, 0
+            return
+        self._answered = now - silent
+        logger.error("no messages for %.0f s: %s", silent, reason or "no answer")
+        self._endure(now)
 
     def _endure(self, now: float) -> None:
         """The broker did not answer: make everything anew when that has lasted.

@@ -122,15 +122,26 @@ class PostgresBroker(TaskLedger, TaskRecords, TransactionalSending):
                     remedy="ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()",
                 )
             )  # fmt: skip
-        if self._address.remote and not self._address.encrypted:
+        if len(found) == 1:
             found.append(
                 Condition(
-                    subject="encryption", level="warn",
-                    text="tasks and the password may travel in plain text to another host",
-                    remedy="leave sslmode out of the URL, or set sslmode=verify-full",
+                    subject="durability", level="ok", is_promise=True,
+                    text="Every write is on disk before it is answered (fsync on, "
+                    f"synchronous_commit {commit}).",
                 )
             )  # fmt: skip
-        return found
+        return [*found, *self.connection_conditions()]
+
+    def connection_conditions(self) -> list[Condition]:
+        if self._address.encrypted or not self._address.remote:
+            return []
+        return [
+            Condition(
+                subject="encryption", level="warn",
+                text="tasks and the password may travel in plain text to another host",
+                remedy="leave sslmode out of the URL, or set sslmode=verify-full",
+            )
+        ]  # fmt: skip
 
     def close(self) -> None:
         self._waiting.close()

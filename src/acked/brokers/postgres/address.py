@@ -15,10 +15,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from acked.errors import ConfigurationError
-from acked.hosts import is_loopback
+from acked.hosts import is_loopback, resolve
 from acked.redaction import MASK
 
 DEFAULT_SCHEMA = "acked"
+PORT = 5432
 OWN_OPTIONS = frozenset({"schema"})
 SECRET_OPTIONS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 PLAIN = frozenset({"disable", "allow", "prefer"})
@@ -52,6 +53,42 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     def quoted_schema(self) -> str:
         """The schema as SQL names it."""
         return f'"{self.schema}"'
+
+    def resolved(self, deadline: float) -> str:
+        """`conninfo` with the address of each host beside its name, for libpq would ask the
+        resolver without a limit. The name stays, as the certificate is for that.
+
+        Raises:
+            TimeoutError: No name server has answered by *deadline*, monotonic.
+            OSError: None of the hosts is known.
+        """
+        settings = conninfo_to_dict(self.conninfo)
+        hosts = _hosts(settings)
+        if all(_is_path(host) for host in hosts) or _names_addresses(settings):
+            return self.conninfo
+        ports = str(settings.get("port") or os.environ.get("PGPORT") or PORT).split(",")
+        if len(ports) == 1:
+            ports *= len(hosts)
+        if len(ports) != len(hosts):
+            return self.conninfo  # libpq says what is wrong with it
+        found: list[tuple[str, str, str]] = []
+        failure: OSError | None = None
+        for host, port in zip(hosts, ports, strict=True):
+            if _is_path(host):
+                found.append((host, "", port))
+                continue
+            try:
+                known = resolve(host, int(port) if port.isdecimal() else PORT, deadline)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                failure = error
+                continue
+            found += [(host, str(where[0]), port) for *_, where in known]
+        if not found and failure is not None:
+            raise failure
+        names, addresses, numbers = (",".join(each) for each in zip(*found, strict=True))
+        return make_conninfo(self.conninfo, host=names, hostaddr=addresses, port=numbers)
 
     @property
     def lock_space(self) -> int:
@@ -127,7 +164,16 @@ def _hosts(given: Mapping[str, object]) -> list[str]:
 
 
 def _is_local(host: str) -> bool:
-    return not host or host.startswith(("/", "@")) or is_loopback(host)
+    return _is_path(host) or is_loopback(host)
+
+
+def _is_path(host: str) -> bool:
+    """Whether *host* is a socket of this host in the file system; the default one, if empty."""
+    return not host or host.startswith(("/", "@"))
+
+
+def _names_addresses(settings: Mapping[str, object]) -> bool:
+    return bool(settings.get("hostaddr") or os.environ.get("PGHOSTADDR"))
 
 
 def _encryption(given: Mapping[str, object], remote: bool) -> dict[str, str]:

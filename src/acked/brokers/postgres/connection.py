@@ -30,7 +30,7 @@ from psycopg import pq
 from acked.brokers.postgres.address import Address
 from acked.brokers.postgres.meaning import TRY_AGAIN, Broken, Refused, TimedOut, meaning, refusal
 from acked.brokers.postgres.values import READERS, Reader
-from acked.errors import ConfigurationError
+from acked.errors import BrokerError, ConfigurationError
 
 OLDEST_SERVER = 130_000
 TRIES = 10
@@ -101,12 +101,14 @@ class Database:
         """
         deadline = time.monotonic() + self.timeout
         groups = [calls, then] if then else [calls]
+        undone = True
         for number in range(1, TRIES + 1):
             try:
                 session = self.take(deadline)
                 try:
                     rows = session.run(groups, deadline)
                 except BaseException as error:
+                    undone &= isinstance(error, Refused) and error.undone
                     if not isinstance(error, Refused) or error.ends_connection:
                         session.close()
                     raise
@@ -115,7 +117,7 @@ class Database:
             except Refused as error:
                 again = error.state in TRY_AGAIN or (repeatable and error.ends_connection)
                 if not again or number == TRIES or time.monotonic() >= deadline:
-                    raise meaning(error, self.address.shown, self.timeout) from None
+                    raise self._meaning(error, undone) from None
                 time.sleep(min(0.001 * 2**number, 0.1))
             except (Broken, TimedOut) as error:
                 if (
@@ -124,10 +126,13 @@ class Database:
                     or isinstance(error, TimedOut)
                     or time.monotonic() >= deadline
                 ):
-                    raise meaning(error, self.address.shown, self.timeout) from None
+                    raise self._meaning(error, undone) from None
             else:
                 return rows
         raise AssertionError("the last try returns or raises")
+
+    def _meaning(self, error: Exception, undone: bool) -> BrokerError | ConfigurationError:
+        return meaning(error, self.address.shown, self.timeout, undone=undone)
 
     def take(self, deadline: float) -> Session:
         """A connection that nobody uses and that is still good, as far as one can tell.
@@ -191,7 +196,13 @@ class Session:
         self._schema = address.quoted_schema
         self._names: dict[Statement, bytes] = {}  # of what is prepared here
         self._poll = select.poll()
-        self._connection = pq.PGconn.connect_start(address.conninfo.encode())
+        try:
+            conninfo = address.resolved(deadline)
+        except TimeoutError:
+            raise TimedOut from None
+        except OSError as error:
+            raise Broken(str(error)) from None
+        self._connection = pq.PGconn.connect_start(conninfo.encode())
         self.is_open = True
         try:
             self._finish_connecting(deadline)
@@ -322,6 +333,7 @@ class Session:
         Raises:
             Refused: The first error among them.
         """
+        all_groups = groups
         results: list[pq.abc.PGresult] = []
         refused: Refused | None = None
         self._flush(deadline)
@@ -335,6 +347,7 @@ class Session:
                 results.append(result)
             elif result.status != pq.ExecStatus.PIPELINE_ABORTED and refused is None:
                 refused = refusal(result)
+                refused.group = all_groups - groups
                 if refused.ends_connection:
                     break
         if refused is not None:

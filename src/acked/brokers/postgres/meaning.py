@@ -23,12 +23,22 @@ class Refused(Exception):
     Args:
         state: The SQLSTATE.
         text: What it says.
+
+    Attributes:
+        group: How many transactions of the same round trip were committed before.
     """
 
     def __init__(self, state: str, text: str) -> None:
         super().__init__(text)
         self.state = state
         self.text = text
+        self.group = 0
+
+    @property
+    def undone(self) -> bool:
+        """Whether nothing was committed. A server that ends a connection may do so between the
+        commit and its answer."""
+        return not self.group and not self.state.startswith(GOING)
 
     @property
     def ends_connection(self) -> bool:
@@ -51,28 +61,32 @@ def refusal(result: pq.abc.PGresult) -> Refused:
     return Refused(state.decode(), text.decode(errors="replace").strip())
 
 
-def meaning(error: Exception, shown: str, timeout: float) -> BrokerError | ConfigurationError:
+def meaning(
+    error: Exception, shown: str, timeout: float, *, undone: bool = False
+) -> BrokerError | ConfigurationError:
     """*error* in terms of the broker.
 
     Args:
         shown: The broker's URL without its password.
         timeout: Seconds that were waited.
+        undone: Whether it is certain that nothing was committed.
     """
     match error:
         case TimedOut():
             return BrokerUnavailable(
-                f"{shown} gave no answer within {timeout:g} s; do not count on what was to be "
-                "stored. Try again: a message that was stored is not stored twice."
+                f"{shown} gave no answer within {timeout:g} s", nothing_stored=undone
             )
         case Refused(state="57014" | "55P03"):
             return BrokerUnavailable(
-                f"{shown} could not do it within {timeout:g} s ({error.text}); nothing was "
-                "stored. The view pg_stat_activity tells which session holds what."
+                f"{shown} could not do it within {timeout:g} s ({error.text}). The view "
+                "pg_stat_activity tells which session holds what.",
+                nothing_stored=undone,
             )
         case Refused(state=state) if state == READ_ONLY:
             return BrokerUnavailable(
-                f"{shown} is read-only, a standby perhaps; nothing was stored. Name the primary, "
-                "or several hosts and target_session_attrs=read-write."
+                f"{shown} is read-only, a standby perhaps. Name the primary, or several hosts and "
+                "target_session_attrs=read-write.",
+                nothing_stored=undone,
             )
         case Refused(state=state) if state in NO_TABLES:
             return ConfigurationError(
@@ -81,23 +95,27 @@ def meaning(error: Exception, shown: str, timeout: float) -> BrokerError | Confi
             )
         case Refused(state="53100"):
             return BrokerError(
-                f"no room left for {shown}; nothing was stored. Free space on its disk."
+                f"no room left for {shown}. Free space on its disk.", nothing_stored=undone
             )
         case Refused(state="42501"):
             return BrokerError(
-                f"{shown}: {error.text}; nothing was stored. Its user needs rights on the schema: "
-                "GRANT USAGE ON SCHEMA, and SELECT, INSERT, UPDATE, DELETE on its tables."
+                f"{shown}: {error.text}. Its user needs rights on the schema: "
+                "GRANT USAGE ON SCHEMA, and SELECT, INSERT, UPDATE, DELETE on its tables.",
+                nothing_stored=undone,
             )
         case Refused() if error.ends_connection:
-            return BrokerUnavailable(f"{shown} is going away ({error.text}); try again")
+            return BrokerUnavailable(
+                f"{shown} is going away ({error.text}); try again", nothing_stored=undone
+            )
         case Refused():
             return BrokerError(
-                f"{shown} refused the operation ({error.text}, SQLSTATE {error.state}); nothing "
-                "was stored"
+                f"{shown} refused the operation ({error.text}, SQLSTATE {error.state})",
+                nothing_stored=undone,
             )
         case _:
             text = redact_text(" ".join(str(error).split()))
             return BrokerUnavailable(
-                f"{shown} cannot be reached ({text or 'the connection was lost'}); do not count on "
-                "what was to be stored. Try again when it answers."
+                f"{shown} cannot be reached ({text or 'the connection was lost'}). Try again "
+                "when it answers.",
+                nothing_stored=undone,
             )

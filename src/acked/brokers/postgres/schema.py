@@ -87,11 +87,14 @@ def connect(address: Address, timeout: float) -> psycopg.Connection[Any]:
     """
     try:
         return psycopg.connect(
-            address.conninfo, autocommit=True, connect_timeout=max(2, round(timeout))
+            address.resolved(time.monotonic() + timeout),
+            autocommit=True,
+            connect_timeout=max(2, round(timeout)),
         )
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, OSError) as error:
         raise BrokerUnavailable(
-            f"{address.shown} cannot be reached ({' '.join(str(error).split())})"
+            f"{address.shown} cannot be reached ({' '.join(str(error).split())})",
+            nothing_stored=True,
         ) from None
 
 

@@ -64,7 +64,8 @@ class TransactionalSending(Store):
         except psycopg.errors.InFailedSqlTransaction:
             raise BrokerError(
                 "nothing can be sent in this transaction: a statement before has failed in it. "
-                "Roll it back."
+                "Roll it back.",
+                nothing_stored=True,
             ) from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             raise NotSendable(
@@ -74,7 +75,8 @@ class TransactionalSending(Store):
         except psycopg.Error as error:
             raise BrokerError(
                 f"{address.shown} refused to store it in your transaction "
-                f"({' '.join(str(error).split())}); it has failed and can only be rolled back."
+                f"({' '.join(str(error).split())}); it has failed and can only be rolled back.",
+                nothing_stored=True,
             ) from None
 
 

@@ -122,6 +122,11 @@ class RabbitMQBroker(TaskRecords):
                 text=f"version {about.get('version', 'unknown')}, quorum queues, confirmed "
                 "publishing.",
             ),
+            Condition(
+                subject="durability", level="ok", is_promise=True,
+                text="RabbitMQ confirms a message once it is on disk; what survives is what the "
+                f"records do, in {self._ledger.url}.",
+            ),
             *self._address.conditions(),
         ]  # fmt: skip
         if dead:
@@ -133,6 +138,9 @@ class RabbitMQBroker(TaskRecords):
                 )
             )  # fmt: skip
         return [*found, *self._ledger.conditions()]
+
+    def connection_conditions(self) -> list[Condition]:
+        return [*self._address.conditions(), *self._ledger.connection_conditions()]
 
     def close(self) -> None:
         self._sessions.close()

@@ -20,7 +20,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         url: As it was given, password and all.
-        user, password: The credentials, ``guest`` where none are given.
+        user, password: The credentials, ``guest`` where neither is given.
         vhost: The virtual host.
         tls: What the connection is wrapped in; None is plain text.
     """
@@ -87,7 +87,7 @@ def parse(url: str) -> Address:
     it the server's certificate is checked.
 
     Raises:
-        ConfigurationError: It names no server, or an option that is not known.
+        ConfigurationError: It names a user without a password, or an option that is not known.
     """
     parts = urlsplit(url)
     try:
@@ -99,13 +99,18 @@ def parse(url: str) -> Address:
         raise ConfigurationError(
             "the broker URL holds a '#'. In a user name or password write it as %23."
         )
+    if parts.username and parts.password is None:
+        raise ConfigurationError(
+            f"the broker URL names the user {unquote(parts.username)!r} and no password. Write "
+            f"{parts.scheme}://{parts.username}:PASSWORD@{parts.hostname or 'localhost'}/..."
+        )
     options = _options(parts.query, tls=parts.scheme == "amqps")
     return Address(
         url=url,
         host=parts.hostname or "localhost",
         port=port,
         user=unquote(parts.username or "guest"),
-        password=unquote(parts.password if parts.password is not None else "guest"),
+        password="guest" if parts.password is None else unquote(parts.password),
         vhost=path or "/",
         tls=_tls(options) if parts.scheme == "amqps" else None,
     )

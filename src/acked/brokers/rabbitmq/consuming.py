@@ -189,6 +189,13 @@ class Consumer:
             link = await self._get_link()
             return link.server, await link.ready(DEAD)
 
+    async def answered(self) -> float:
+        """Monotonic time at which RabbitMQ has answered a question."""
+        async with self._working:
+            link = await self._get_link()
+            await link.ready(DEAD)
+        return time.monotonic()
+
     async def purge(self, queue: str) -> None:
         """Throw away every message that lies in a line of *queue*."""
         async with self._working:

@@ -40,6 +40,7 @@ from pika.spec import Basic
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.topology import Place
 from acked.errors import BrokerError, BrokerUnavailable
+from acked.hosts import resolving
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class Link:
             BrokerUnavailable: There is nobody.
             BrokerError: The server refuses the credentials or the virtual host.
         """
+        await _know(address, timeout)
         link = cls(address, name)
         opened = link._expect()
         link._connection = AsyncioConnection(
@@ -309,6 +311,26 @@ class ChannelRefused(BrokerError):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"RabbitMQ refused: {text} ({code})")
         self.code = code
+
+
+async def _know(address: Address, timeout: float) -> None:
+    """See that the host's name has an address. The driver asks in a thread for which the end of
+    the process would wait, and where no name server answers that is half a minute.
+
+    Raises:
+        LinkLost: It has none, or nobody says so in time.
+    """
+    known = asyncio.wrap_future(resolving(address.host, address.port))
+    known.add_done_callback(lambda late: late.cancelled() or late.exception())
+    try:
+        await asyncio.wait_for(asyncio.shield(known), timeout)
+    except TimeoutError:
+        raise LinkLost(
+            f"RabbitMQ at {address.masked} cannot be reached (no name server said in time where "
+            "it is)"
+        ) from None
+    except OSError as error:
+        raise _meaning(error, address) from None
 
 
 def _meaning(error: BaseException, address: Address) -> BrokerError:

@@ -13,6 +13,7 @@ from functools import partial
 from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
 from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.pulse import Pulse
 from acked.brokers.rabbitmq.recovering import Lost
 from acked.brokers.rabbitmq.session import Session, Sessions
 from acked.brokers.rabbitmq.shelf import Ticket
@@ -41,6 +42,7 @@ class TaskQueue:
         self._sessions = sessions
         self._bells = bells
         self._lost = Lost(ledger)
+        self._pulse = Pulse()
 
     def send(self, messages: Sequence[Message]) -> None:
         if not messages:
@@ -51,14 +53,17 @@ class TaskQueue:
             deadline = session.deadline()
             # Before anything is stored: where RabbitMQ is away, nothing is.
             if not session.publisher.is_up:
-                session.ask(session.publisher.get_ready(), deadline=deadline)
+                try:
+                    session.ask(session.publisher.get_ready(), deadline=deadline)
+                except BrokerError as error:
+                    raise error.again(str(error), nothing_stored=True) from error
             self._ledger.send(messages)
             try:
                 session.ask(session.publisher.publish(outgoing), deadline=deadline)
             except BrokerError as error:
-                raise type(error)(
-                    f"{error} It is in the records already, so it may still run; sending it again "
-                    "with the same id is harmless."
+                raise error.again(
+                    f"{error} (It is in the records, so it will run when RabbitMQ is back.)",
+                    nothing_stored=False,
                 ) from error
 
     def claim(
@@ -94,6 +99,10 @@ class TaskQueue:
 
     def renew(self, beat: Beat) -> list[Order]:
         return self._ledger.renew(beat)
+
+    def carrier_silence(self) -> tuple[float, str]:
+        with self._sessions.use() as session:
+            return self._pulse.silence(session)
 
     def leave(self, worker: str) -> None:
         self._ledger.leave(worker)

@@ -16,6 +16,13 @@
     An exchange and a quorum queue behind it, for messages that no task belongs to (it was discarded
     or purged, or the ledger lost it), and for any that RabbitMQ itself would drop. They are kept
     for `DEAD_KEPT` seconds.
+
+What expires in a delay, or is refused from a line, is handed on *at most once*: should RabbitMQ
+lose its leader in that moment, the message is gone. RabbitMQ can do it at least once
+(``x-dead-letter-strategy``, with ``overflow`` ``reject-publish``), and that is not asked for. The
+task is in the ledger, so that `recovering` finds it and sends another message. At least once would
+keep every message that cannot be handed on, as when somebody deleted its line, in the delay and
+try it again and again. And RabbitMQ does not change arguments of queues that are there.
 """
 
 from __future__ import annotations
@@ -43,7 +50,8 @@ NAME_BYTES = 255
 
 UNLIMITED_FROM = 4
 """RabbitMQ's major version from which a quorum queue drops a message that was delivered 20 times,
-unless it is told not to. Older ones do not know how to be told."""
+unless it is told not to. Older ones do not know how to be told. A queue that was made on an older
+one keeps no word of it: after an upgrade a policy must say it (docs/brokers.md)."""
 
 
 class Place(msgspec.Struct, frozen=True):

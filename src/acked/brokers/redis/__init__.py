@@ -75,7 +75,10 @@ class RedisBroker(TaskQueue, TaskRecords, TaskLedger):
         self._durable = about.durable
 
     def conditions(self) -> list[Condition]:
-        return conditions(inspect(self._client), self._address)
+        return [*conditions(inspect(self._client), self._address), *self.connection_conditions()]
+
+    def connection_conditions(self) -> list[Condition]:
+        return self._address.conditions()
 
     def close(self) -> None:
         self._client.close()

@@ -19,7 +19,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 
+from acked.broker import Condition
 from acked.errors import ConfigurationError
+from acked.hosts import is_loopback
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -85,6 +87,18 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             return self.url
         credentials = f"{quote(self.user)}:{MASK}" if self.password else quote(self.user)
         return f"{scheme}://{credentials}@{rest[authority.rindex('@') + 1 :]}"
+
+    def conditions(self) -> list[Condition]:
+        """What of the way to it its users should know."""
+        if self.tls or all(is_loopback(node.host) for node in self.nodes):
+            return []
+        return [
+            Condition(
+                subject="encryption", level="warn",
+                text="Tasks and password cross the network as plain text.",
+                remedy="Switch TLS on in the server, and say rediss:// for redis://.",
+            )
+        ]  # fmt: skip
 
     @property
     def place(self) -> str:

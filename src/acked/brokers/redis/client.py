@@ -28,7 +28,7 @@ from acked.brokers.redis.address import Address, Node
 from acked.brokers.redis.connection import Command, Connection
 from acked.brokers.redis.meaning import ELSEWHERE, meaning, no_answer, too_few
 from acked.brokers.redis.scripts import Script
-from acked.errors import ConfigurationError
+from acked.errors import BrokerError, ConfigurationError
 
 SLOTS = 16384
 TRIES = 4
@@ -99,18 +99,23 @@ class Client:
     ) -> list[Any]:
         """The answers to *commands*, the first of which may be that *script*."""
         repeatable = script is None or script.repeatable
+        unsure = False
         for left in reversed(range(TRIES)):
             try:
                 connection = self.take(deadline)
             except OSError as error:
-                raise no_answer(error, self.address, self.timeout) from None
+                raise no_answer(error, self.address, self.timeout, unsure=unsure) from None
+            except BrokerError as error:
+                error.nothing_stored &= not unsure
+                raise
             try:
                 replies = connection.exchange(commands, deadline)
             except OSError as error:
                 self.drop(connection)
+                unsure = True
                 if repeatable and left and time.monotonic() < deadline:
                     continue
-                raise no_answer(error, self.address, self.timeout) from None
+                raise no_answer(error, self.address, self.timeout, unsure=True) from None
             except BaseException:
                 # A signal's exception, in the midst: the answer would be taken for the next one's.
                 connection.close()
@@ -129,7 +134,9 @@ class Client:
                 if str(refusal).startswith("NOSCRIPT") and script is not None and left:
                     commands = [("EVAL", script.text, *commands[0][2:]), *commands[1:]]
                     continue
-            raise meaning(refusal, self.address) from refusal
+            # A refused WAIT came after the script.
+            unsure |= refusal is not replies[0]
+            raise meaning(refusal, self.address, unsure=unsure) from refusal
         raise AssertionError("the last try returns or raises")
 
     @property

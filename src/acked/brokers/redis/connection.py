@@ -19,6 +19,7 @@ from typing import Any, cast
 import hiredis
 
 from acked.brokers.redis.address import Address, Node
+from acked.hosts import resolve
 
 Command = tuple[str | bytes, ...]
 
@@ -128,8 +129,7 @@ class Connection:
 
 def _dial(node: Node, deadline: float) -> socket.socket:
     failure: OSError = OSError(f"{node} has no address")
-    found = socket.getaddrinfo(node.host, node.port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, where in found:
+    for family, kind, protocol, _, where in resolve(node.host, node.port, deadline):
         dialled = socket.socket(family, kind, protocol)
         try:
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

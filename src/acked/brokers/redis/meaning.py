@@ -16,26 +16,39 @@ NOT_YET = ("LOADING", "BUSY", "NOREPLICAS", "MISCONF", "ERR max number of client
 REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR AUTH", "ERR DB index")
 
 
-def no_answer(error: OSError, address: Address, timeout: float) -> BrokerUnavailable:
-    """The connection failed, or nothing came in time."""
+def no_answer(
+    error: OSError, address: Address, timeout: float, *, unsure: bool
+) -> BrokerUnavailable:
+    """The connection failed, or nothing came in time.
+
+    Args:
+        unsure: Whether the server may have done it all the same, now or at a try before.
+    """
     if isinstance(error, TimeoutError):
         what = f"did not answer within {timeout:g} s"
     else:
         what = f"cannot be reached ({error.strerror or error})"
     return BrokerUnavailable(
-        f"{address.servers} {what}; do not count on what was asked of it. Sending the same task "
-        "again is harmless. See that it runs, and that this host may reach it."
+        f"{address.servers} {what}. See that it runs, and that this host may reach it.",
+        nothing_stored=not unsure,
     )
 
 
-def meaning(error: hiredis.ReplyError, address: Address) -> BrokerError | ConfigurationError:
-    """An error that the server answered with."""
+def meaning(
+    error: hiredis.ReplyError, address: Address, *, unsure: bool = False
+) -> BrokerError | ConfigurationError:
+    """An error that the server answered with.
+
+    Args:
+        unsure: Whether it may have done it at a try before.
+    """
     text = str(error)
     where = address.servers
     if text.startswith("OOM") or "OOM command" in text:
         return BrokerError(
-            f"{where} has no memory left (maxmemory); nothing was stored. Raise maxmemory, or "
-            "delete what is finished: result_expires, failure_expires. Workers go on meanwhile."
+            f"{where} has no memory left (maxmemory). Raise maxmemory, or delete what is finished: "
+            "result_expires, failure_expires. Workers go on meanwhile.",
+            nothing_stored=not unsure,
         )
     if text.startswith(REFUSED):
         return ConfigurationError(
@@ -44,11 +57,13 @@ def meaning(error: hiredis.ReplyError, address: Address) -> BrokerError | Config
         )
     if text.startswith(ELSEWHERE):
         return BrokerUnavailable(
-            f"{where} is without a primary at the moment ({text}); nothing was stored. Try again."
+            f"{where} is without a primary at the moment ({text}). Try again.",
+            nothing_stored=not unsure,
         )
     if text.startswith(NOT_YET):
         return BrokerUnavailable(
-            f"{where} takes no writes at the moment ({text}); nothing was stored. Its log says why."
+            f"{where} takes no writes at the moment ({text}). Its log says why.",
+            nothing_stored=not unsure,
         )
     return BrokerError(f"{where} refused the operation ({text})")
 
@@ -57,6 +72,5 @@ def too_few(confirmed: int, address: Address, seconds: float) -> BrokerError:
     """Fewer replicas than asked for have a write."""
     return BrokerError(
         f"{address.servers} has it, but {confirmed} of {address.wait_replicas} replicas confirmed "
-        f"it within {seconds:g} s (wait_replicas). Sending the same task again is harmless. See "
-        "that the replicas run and keep up."
+        f"it within {seconds:g} s (wait_replicas). See that the replicas run and keep up."
     )

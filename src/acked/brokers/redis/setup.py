@@ -11,7 +11,6 @@ from acked.broker import Condition
 from acked.brokers.redis.address import Address
 from acked.brokers.redis.client import Client
 from acked.errors import BrokerError, ConfigurationError
-from acked.hosts import is_loopback
 
 LEAST = (6, 2)
 KEEPS_ALL = "noeviction"
@@ -89,20 +88,20 @@ def conditions(setup: Setup, address: Address) -> list[Condition]:
                 remedy="See in the provider's settings that maxmemory-policy is noeviction.",
             )
         )  # fmt: skip
-    elif not setup.maxmemory:
+    else:
+        found.append(
+            Condition(
+                subject="eviction", level="ok", is_promise=True,
+                text=f"With the server's memory full, new tasks are refused and none is deleted "
+                f"(maxmemory-policy {setup.policy}).",
+            )
+        )  # fmt: skip
+    if setup.policy is not None and not setup.maxmemory:
         found.append(
             Condition(
                 subject="memory", level="info",
                 text="The server's memory has no limit (maxmemory 0): when the host's is full, the "
                 "system kills the server. With a limit, only new tasks are refused.",
-            )
-        )  # fmt: skip
-    if not address.tls and not all(is_loopback(node.host) for node in address.nodes):
-        found.append(
-            Condition(
-                subject="encryption", level="warn",
-                text="Tasks and password cross the network as plain text.",
-                remedy="Switch TLS on in the server, and say rediss:// for redis://.",
             )
         )  # fmt: skip
     return found
@@ -126,14 +125,21 @@ def _persistence(setup: Setup) -> Condition:
     match setup.appendfsync:
         case "always":
             return Condition(
-                subject=subject, level="ok", text="Every write is on disk before it is answered."
-            )
-        case "everysec" | None:
+                subject=subject, level="ok", is_promise=True,
+                text="Every write is on disk before it is answered (appendfsync always).",
+            )  # fmt: skip
+        case "everysec":
             return Condition(
-                subject=subject, level="info",
+                subject=subject, level="info", is_promise=True,
                 text="The end of the server loses nothing; a power loss of its host may lose the "
                 "last second (appendfsync everysec). With appendfsync always it would lose "
                 "nothing, at the cost of a flush for each write.",
+            )  # fmt: skip
+        case None:
+            return Condition(
+                subject=subject, level="info", is_promise=True,
+                text="The end of the server loses nothing; what a power loss of its host costs, "
+                "its appendfsync decides, which it does not tell.",
             )  # fmt: skip
         case other:
             return Condition(

@@ -68,6 +68,10 @@ class SQLiteBroker(TaskQueue, TaskRecords, TaskLedger):
         """Nothing that a connection does not set up itself."""
         return []
 
+    def connection_conditions(self) -> list[Condition]:
+        """There is no way to it."""
+        return []
+
     def setup(self) -> None:
         """Make the file and the directory beside it."""
         with self._database.session():

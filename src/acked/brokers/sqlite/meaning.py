@@ -23,17 +23,17 @@ def meaning(error: apsw.Error | OSError, path: Path, timeout: float) -> BrokerEr
     match error:
         case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
             return BrokerUnavailable(
-                f"{path} was locked by another program for {timeout:g} s; nothing was stored. "
-                "Try again; `fuser` names the programs that have it open."
+                f"{path} was locked by another program for {timeout:g} s. Try again; "
+                "`fuser` names the programs that have it open.",
+                nothing_stored=True,
             )
         case apsw.FullError():
             return BrokerError(
-                f"no room left for {path}; nothing was stored. Free space on its disk."
+                f"no room left for {path}. Free space on its disk.", nothing_stored=True
             )
         case apsw.IOError():
             return BrokerError(
-                f"the disk failed under {path} ({what}); do not count on what was to be stored. "
-                "The system's log says more."
+                f"the disk failed under {path} ({what}). The system's log says more."
             )
         case apsw.CorruptError() | apsw.NotADBError():
             return BrokerError(
@@ -42,11 +42,12 @@ def meaning(error: apsw.Error | OSError, path: Path, timeout: float) -> BrokerEr
             )
         case apsw.CantOpenError() | apsw.ReadOnlyError() | apsw.PermissionsError() | OSError():
             return BrokerError(
-                f"{path} cannot be written ({what}); nothing was stored. This process must have "
-                "the right to write to it and to its directory."
+                f"{path} cannot be written ({what}). This process must have the right to "
+                "write to it and to its directory.",
+                nothing_stored=True,
             )
         case _:
-            return BrokerError(f"{path} refused the operation ({what}); nothing was stored")
+            return BrokerError(f"{path} refused the operation ({what})", nothing_stored=True)
 
 
 def _name(error: apsw.Error | OSError) -> str:

@@ -6,7 +6,7 @@
 -- Returns  {now, refused numbers, number of deliveries, early (id, due), paused, unknown}, their
 --          records, bodies and tags.
 --
--- Keys: those of settle.lua and claim.lua, and id (hash).
+-- Keys: those of settle.lua and claim.lua, and claimant:* (hashes).
 
 begin()
 local refused = #args[3] > 0 and settle(args[3]) or {}

@@ -1,7 +1,7 @@
 -- Take up to *limit* tasks from *queues*, for *consumer*.
 --
--- Keys: paused (set), later:*, lanes:*, ready:* (zsets), and those of `hand_out`: state, body,
--- count, claimant:* (hashes), held:*, holders (sets), lease (zset).
+-- Keys: paused, held:*, holders (sets), later:*, lanes:*, ready:*, lease (zsets), state, body,
+-- count (hashes), wake:* (lists).
 
 local DUE_AT_ONCE = 1000
 

@@ -39,6 +39,11 @@
 --   minutes                  zset    minute -> minute, of the key before
 --   beat                     hash    worker -> lease in seconds and latest beat, MessagePack
 --   wake:<queue>             list    one token for each waiter that should look for work
+--   seized:<base>            string  what a seizure with tokens from that base gave, for an hour
+--   nothing                  string  is never there: `begin` deletes it, as said below
+--
+-- Each file below says under "Keys" which of them it reads or writes; `nothing`, which whoever
+-- calls `begin` deletes, goes without saying.
 --
 -- A script that fails in its midst keeps what it has written so far. So each one reads and decides
 -- first, and writes last. What must go on while memory is at its limit (everything but `send`)

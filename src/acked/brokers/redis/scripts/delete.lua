@@ -5,7 +5,8 @@
 --          "finished": args[4] a final state, of which up to args[5] that finished before args[6]
 -- Returns  {now, how many}.
 --
--- Keys: all those that begin with a tag or hold one; see common.lua.
+-- Keys: id, state, body, result, failure, progress, saved, attempt, gone, count (hashes), lanes:*,
+-- ready:*, later:*, done:* (zsets).
 
 -- Delete the records of *tags*, read already, false where one is to stay; how many.
 local function delete(tags, found)

@@ -3,7 +3,7 @@
 -- args[3]  ids, each once, args[4] 1, or 2 to terminate
 -- Returns  {now, how many were unfinished}.
 --
--- Keys: id, state, count (hashes), lanes:*, ready:*, later:*, done:REVOKED (zsets), kill (set).
+-- Keys: id, state, count (hashes), ready:*, later:*, done:REVOKED (zsets), kill (set).
 
 begin()
 local tags, count, wish = {}, 0, args[4]

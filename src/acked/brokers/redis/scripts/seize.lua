@@ -13,8 +13,8 @@
 -- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
 -- the rows are kept for a while, and a repetition gives those that are still held as they were.
 --
--- Keys: holders, held:* (sets), state, body, beat, claimant:* (hashes), lease (zset), and
--- seized:<base> (string: rows as they were returned, for an hour).
+-- Keys: holders, held:* (sets), state, body, beat, claimant:* (hashes), lease (zset), seized:<base>
+-- (strings: rows as they were returned, for an hour).
 
 begin()
 local holder, by, base = args[3], args[4], args[5]

@@ -4,8 +4,8 @@
 -- args[3]  flat rows: id, task, queue, priority, eta, sent; the n-th body is ARGV[n + 1].
 -- Returns  now.
 --
--- Keys: id, state, body, count (hashes); tag (string); lanes:*, ready:*, later:* (zsets);
--- scheduled (set); wake:* (lists).
+-- Keys: id, state, body, count (hashes), tag (string), lanes:*, ready:*, later:* (zsets),
+-- scheduled (set), wake:* (lists).
 
 local rows = args[3]
 local ids = {}

@@ -1,7 +1,7 @@
 -- Settlements, as `acked.record.settle` means them.
 --
--- Keys: state, body, result, failure, attempt (hashes); lanes:*, ready:*, later:*, done:* (zsets);
--- held:*, kill, scheduled (sets), count (hash), wake:* (lists).
+-- Keys: id, state, body, result, failure, attempt, count (hashes), lanes:*, ready:*, later:*,
+-- done:* (zsets), held:*, kill, scheduled (sets), wake:* (lists).
 
 local ENDS_AS = {
   succeed = 'SUCCESS', retry = 'SCHEDULED', postpone = 'SCHEDULED', release = 'QUEUED',

@@ -4,7 +4,7 @@
 -- args[4]  consumer, args[5] queues, args[6] limit, args[7] base of the tokens, args[8] the process
 -- Returns  {now, refused numbers, number of deliveries}, their records, bodies and tags.
 --
--- Keys: those of settle.lua and claim.lua.
+-- Keys: those of settle.lua and claim.lua, and claimant:* (hashes).
 
 begin()
 local refused = #args[3] > 0 and settle(args[3]) or {}
