@@ -180,7 +180,7 @@ class TestRabbitMQHistories(Histories.TestCase):
     pass
 
 
-FEW = settings(Histories.TestCase.settings, max_examples=500 if LONG else 15)
+FEW = settings(Histories.TestCase.settings, max_examples=500 if LONG else 4)
 """The short form of two ledgers, each of which runs its own histories in full."""
 
 

@@ -269,7 +269,8 @@ def test_a_wake_up_that_is_lost_costs_a_second_at_most(shop: Shop) -> None:
         f"\n{shop.place.kind}: from send to start after the listener was killed, p50 "
         f"{delays[len(delays) // 2]:.3f} s, max {delays[-1]:.3f} s"
     )
-    shop.drain(within=10)
+    # RabbitMQ may have a task in the ledger alone, and finds that out after 15 s.
+    shop.drain(within=30)
     assert delays[-1] <= (1.0 if LONG else 1.5)
 
 

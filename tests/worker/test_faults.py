@@ -179,7 +179,7 @@ def test_every_way_to_die_ends_in_the_state_the_table_names(shop: Shop, way: str
 
 
 @pytest.mark.kills
-@on_every_broker
+@on(*BROKERS, short=("sqlite", "postgres"))
 def test_rolling_restarts_lose_and_double_nothing(shop: Shop) -> None:
     """T09: SIGTERM restarts under load; then some whose grace is cut short by SIGKILL."""
     ids = send_work(shop, sizes(600, 20_000))
@@ -245,7 +245,7 @@ def _sleepers(process: int) -> list[int]:
 
 
 @pytest.mark.kills
-@on_every_broker
+@on(*BROKERS, short=("sqlite", "redis"))
 def test_the_death_of_the_supervisor_alone_leaves_no_second_owner(shop: Shop) -> None:
     """T12: kill -9 the supervisor; its processes end at once and another worker takes over."""
     shop.work(processes=1)

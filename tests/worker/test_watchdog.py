@@ -9,8 +9,9 @@ import apsw
 from acked.brokers.rabbitmq.mending import NEW
 from acked.delivery import State
 from acked.errors import BrokerError
+from tests.harness.places import SERVERS
 from tests.harness.workers import alive, until
-from tests.worker.conftest import Shop, on, on_every_server
+from tests.worker.conftest import Shop, on
 
 
 def test_a_process_that_alone_has_lost_the_broker_is_replaced(shop: Shop) -> None:
@@ -65,7 +66,7 @@ def test_a_worker_whose_broker_stays_away_ends_with_an_error(shop: Shop) -> None
     assert record.state is State.SUCCESS
 
 
-@on_every_server
+@on(*SERVERS, short=("rabbitmq",))
 def test_a_worker_whose_server_stays_away_ends_with_an_error(shop: Shop) -> None:
     """RabbitMQ too, whose records answer all the time: they are in a file here."""
     shop.environment |= {"SHOP_WATCHDOG": "1.5", "SHOP_SEND_TIMEOUT": "0.5"}
