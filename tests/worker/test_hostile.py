@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -194,7 +195,11 @@ def small_volume(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_refuses_clearly_and_loses_nothing(small_volume: Path, tmp_path: Path) -> None:
-    """T18: 2,000 sends of 4 KiB onto 4 MiB; then there is room again, with no restart."""
+    """T18: 2,000 sends of 4 KiB onto 4 MiB; then there is room again, with no restart.
+
+    A worker settles into the same file: while that cannot grow, neither can it settle, and it holds
+    what it has until there is room.
+    """
     with ExitStack() as stack:
         shop = Shop(tmp_path, stack)
         shop.database = small_volume / "shop.db"
@@ -214,9 +219,11 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(small_volume: Path, tmp_p
         assert stored and refused
         assert all(str(shop.database) in text for text in refused)
         ballast.unlink()
+        freed = time.monotonic()
+        assert shop.tasks.keep.delay("after").get(timeout=10) == 5
+        assert time.monotonic() - freed <= 5.0, "and with no restart"
         for record in shop.finish(*stored, within=30):
             assert record.state is State.SUCCESS
-        assert shop.tasks.keep.delay("after").get(timeout=10) == 5
         assert worker.process.poll() is None
         for task_id in stored:
             assert shop.record(task_id).state in FINAL
