@@ -116,6 +116,10 @@ class Shop:
         address: str = self.pages.url_for(task, label=label, allow=allow)
         return f"{self.server.url}{address}"
 
+    def url_of_many(self, tasks: list[Any], *allow: str, label: str = "Orders of today") -> str:
+        address: str = self.pages.url_for_many(tasks, label=label, allow=allow)
+        return f"{self.server.url}{address}"
+
 
 @pytest.fixture(scope="package")
 def site(

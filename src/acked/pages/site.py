@@ -268,8 +268,8 @@ class TaskPages:
             state = self._teller.unreachable(shown.label)
             return self._page.response_many([Told(0, now, state)], token=token, now=now, status=503)
         told = self._teller.told(0, shown, known.get)
-        status = 404 if told[0].state.view.phase is Phase.UNKNOWN else 200
-        return self._page.response_many(told, token=token, now=now, status=status)
+        gone = all(each.state.view.phase is Phase.UNKNOWN for each in told)
+        return self._page.response_many(told, token=token, now=now, status=404 if gone else 200)
 
     # -- what both need ----------------------------------------------------------------------------
 

@@ -42,8 +42,8 @@ def server_stops() -> bool:
 
 
 class Watch:
-    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news, `away`
-    while the broker does not answer, and `closing` when the server stops."""
+    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news,
+    `away` while the broker does not answer, and `closing` when the server stops."""
 
     def __init__(self, ids: frozenset[str], latest: Mapping[str, Known]) -> None:
         self.ids = ids
