@@ -18,6 +18,16 @@ def card(page: Page, index: int = 0) -> Any:
     return page.locator("acked-task").nth(index).locator("css=div.acked:visible")
 
 
+def whole(page: Page) -> Any:
+    """The card of all tasks together."""
+    return page.locator("acked-tasks").locator("css=div.acked:not(.small):visible")
+
+
+def each(page: Page) -> Any:
+    """The cards of the tasks."""
+    return page.locator("acked-tasks").locator("css=div.acked.small:visible")
+
+
 def shows(page: Page, phase: Phase, text: str = "", *, index: int = 0) -> None:
     """Wait until the page shows *phase*, and *text* somewhere in it."""
     expect(card(page, index)).to_have_attribute("data-phase", phase.value)

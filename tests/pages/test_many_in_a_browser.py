@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from acked.pages.view import Phase
 from tests.harness.workers import Worker, until
 from tests.pages.conftest import Open, Shop, violations
-from tests.pages.seeing import shows
-
-
-def whole(page: Page) -> Any:
-    """The card of all tasks together."""
-    return page.locator("acked-tasks").locator("css=div.acked:not(.small):visible")
-
-
-def each(page: Page) -> Any:
-    """The cards of the tasks."""
-    return page.locator("acked-tasks").locator("css=div.acked.small:visible")
+from tests.pages.seeing import each, shows, whole
 
 
 def is_told(page: Page, phase: Phase, text: str) -> None:

@@ -219,7 +219,7 @@ function build(level, small) {
     open: make("a", { class: "button first", hidden: "" }),
     retry: make("button", { class: "button first", type: "button", hidden: "" }),
     cancel: make("button", { class: "button", type: "button", hidden: "" }),
-    trouble: text("offline"),
+    trouble: text("offline trouble"),
     offline: text("offline", { role: "status" }),
     status: make("p", { class: "unseen", role: "status" }),
     alert: make("p", { class: "unseen", role: "alert" }),
