@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from acked.pages.stream import Limits
 
@@ -36,7 +36,7 @@ class OpenStreams:
         )
 
     @contextlib.contextmanager
-    def one_more(self, keys: Iterable[_Key]) -> Iterator[None]:
+    def one_more(self, keys: Iterable[_Key]) -> Generator[None, None, None]:
         """It is open for as long as the context lasts."""
         keys = list(keys)
         self._total += 1
