@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,13 @@ class Shop:
 
     def url(self, task: Any, *allow: str, label: str = "Importing customers.csv") -> str:
         address: str = self.pages.url_for(task, label=label, allow=allow)
+        return f"{self.server.url}{address}"
+
+    def url_of_many(
+        self, tasks: list[Any], *allow: str, label: str = "Orders of today",
+        labels: Sequence[str] = (),
+    ) -> str:  # fmt: skip
+        address: str = self.pages.url_for_many(tasks, label=label, labels=labels, allow=allow)
         return f"{self.server.url}{address}"
 
 

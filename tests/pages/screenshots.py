@@ -34,9 +34,9 @@ def with_inter(route: Route) -> None:
     route.fulfill(response=answer, body=answer.text().replace("system-ui", "Inter, system-ui"))
 
 
-def card(page: Page) -> dict[str, float]:
+def box(page: Page, widget: str = "div.acked") -> dict[str, float]:
     """Where the widget is, with some of the page around it."""
-    box = page.locator("div.acked:visible").bounding_box()
+    box = page.locator(f"{widget}:visible").bounding_box()
     assert box is not None
     return {
         "x": max(0, box["x"] - MARGIN), "y": max(0, box["y"] - MARGIN),
@@ -59,10 +59,40 @@ def draw(shop: Shop) -> None:
                 page.goto(url)
                 page.wait_for_selector(f'div.acked[data-phase="{phase}"]:visible')
                 page.wait_for_timeout(150)
-                page.screenshot(path=PICTURES / f"{phase}-{look}.png", clip=card(page))
+                page.screenshot(path=PICTURES / f"{phase}-{look}.png", clip=box(page))
             context.close()
+        several(shop, browser)
         film(shop, browser)
         browser.close()
+
+
+def several(shop: Shop, browser: Browser) -> None:
+    """A page of several tasks, while they work and when all are done."""
+    phases = [
+        Phase.DONE,
+        Phase.DONE,
+        Phase.WORKING,
+        Phase.TRYING_AGAIN,
+        Phase.FAILED,
+        Phase.WAITING,
+    ]
+    labels = [f"{name}.csv" for name in ("January", "February", "March", "April", "May", "June")]
+    for name, tasks in (
+        ("several", [shop.stage(phase) for phase in phases]),
+        ("several-done", [shop.stage.done(b'"imported"') for _ in phases[:3]]),
+    ):
+        for look in ("light", "dark", "narrow"):
+            options = {**LOOKS[look], "viewport": {**LOOKS[look]["viewport"], "height": 1000}}
+            context = browser.new_context(**options, device_scale_factor=1.5)
+            context.route("**/acked-task.css", with_inter)
+            page = context.new_page()
+            page.goto(
+                shop.url_of_many(tasks, label="Importing the files", labels=labels[: len(tasks)])
+            )
+            page.wait_for_selector("acked-tasks .acked.small:visible")
+            page.wait_for_timeout(150)
+            page.screenshot(path=PICTURES / f"{name}-{look}.png", clip=box(page, "div.several"))
+            context.close()
 
 
 def film(shop: Shop, browser: Browser) -> None:

@@ -47,7 +47,7 @@ def work(self: Task[..., Any], gate: str, items: int, message: str = "Packing") 
 @app.task(bind=True, max_retries=4)
 def flaky(self: Task[..., Any], gate: str) -> str:
     if self.request.retries == 0:
-        raise self.retry(countdown=1, exc=ValueError("the-inner-reason"))
+        raise self.retry(countdown=3, exc=ValueError("the-inner-reason"))
     wait_for(gate, 1)
     return "at last"
 
@@ -68,6 +68,12 @@ pages = TaskPages(
 )
 
 
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "require-trusted-types-for 'script'"
+)
+
+
 async def several(request: Request) -> Response:
     """One page with a widget for each token of the query, under a strict policy of its own."""
     widgets = "".join(
@@ -76,9 +82,20 @@ async def several(request: Request) -> Response:
     return HTMLResponse(
         '<!doctype html><html lang="en"><title>Orders</title>'
         f'<script type="module" src="/tasks/acked-task.js"></script><h1>Orders</h1>{widgets}',
-        headers={"content-security-policy": "default-src 'none'; script-src 'self'; "
-                 "style-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"},
-    )  # fmt: skip
+        headers={"content-security-policy": POLICY},
+    )
+
+
+async def together(request: Request) -> Response:
+    """A page with the widget of several tasks, and one of a single task where the query has one."""
+    tokens = request.query_params
+    single = f'<acked-task token="{tokens["one"]}"></acked-task>' if "one" in tokens else ""
+    return HTMLResponse(
+        '<!doctype html><html lang="en"><title>Orders</title>'
+        '<script type="module" src="/tasks/acked-task.js"></script><h1>Orders</h1>'
+        f'<acked-tasks token="{tokens["t"]}"></acked-tasks>{single}',
+        headers={"content-security-policy": POLICY},
+    )
 
 
 async def elsewhere(_: Request) -> Response:
@@ -88,6 +105,7 @@ async def elsewhere(_: Request) -> Response:
 site = Starlette(
     routes=[
         Route("/several", several),
+        Route("/together", together),
         Route("/files/{task_id}", elsewhere),
         Mount("/tasks", pages),
     ]

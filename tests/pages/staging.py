@@ -113,6 +113,13 @@ class Stage:
         self._settle(Settlement.succeed(held, at=self.now, started=self.now, result=result))
         return task_id
 
+    def report(self, task_id: str, done: float, total: float = 0, message: str = "") -> None:
+        """A task that works says how far it is."""
+        record = self.app.records.get(task_id)
+        assert record is not None
+        progress = Progress(done=done, total=total, message=message, at=self.now)
+        assert self.app.records.report(task_id, record.token, progress)
+
     def finish(self, task_id: str) -> None:
         """A task that works succeeds."""
         record = self.app.records.get(task_id)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
 from acked.errors import ConfigurationError
-from acked.pages.grants import Action, Grant, Secrets
+from acked.pages.grants import Action, Grant, ManyGrant, Secrets
 
 NOW = 1_000_000.0
 OLD, NEW = "o" * 32, "n" * 32
@@ -27,6 +27,25 @@ def grant(expires: float = NOW + 60) -> Grant:
 def test_a_token_says_what_was_signed(grant: Grant) -> None:
     secrets = Secrets([NEW])
     assert secrets.verify(secrets.sign(grant), now=NOW) == grant
+
+
+@given(
+    tasks=st.lists(st.tuples(st.text(max_size=44), st.just("a.csv")), min_size=1, max_size=20),
+    actions=st.frozensets(st.sampled_from(Action)),
+)
+def test_a_token_for_several_says_what_was_signed_and_the_same_for_each(
+    tasks: list[tuple[str, str]], actions: frozenset[Action]
+) -> None:
+    ids, labels = zip(*tasks, strict=True)
+    many = ManyGrant(
+        task_ids=ids, labels=labels, expires=NOW + 60, actions=actions, label="Imports"
+    )
+    secrets = Secrets([NEW])
+    assert secrets.verify(secrets.sign(many), now=NOW) == many
+    assert many.each() == [
+        Grant(task_id=task_id, label=label, expires=NOW + 60, actions=actions)
+        for task_id, label in tasks
+    ]
 
 
 @given(grant=grants, place=st.integers(0, 10_000), other=st.sampled_from("Ab0-_.~ \u00e9"))

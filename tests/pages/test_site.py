@@ -10,64 +10,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from acked import Acked
 from acked.delivery import State
 from acked.errors import BrokerUnavailable, ConfigurationError
 from acked.pages import Action, Limits, TaskPages, Words
 from acked.pages.view import Phase
 from tests.harness.workers import until
-from tests.pages.staging import SECRETS, UNKNOWN, Stage
+from tests.pages.mounted import SAME, Site, words_of
+from tests.pages.staging import SECRETS, UNKNOWN
 
-SECRET = "k" * 32
-SAME = {"sec-fetch-site": "same-origin"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-
-
-class Site:
-    """Pages on a broker in memory, mounted under a path, and a browser's requests to them."""
-
-    def __init__(self, **options: Any) -> None:
-        self.app = Acked("pages", broker="memory://")
-        self.stage = Stage(self.app)
-        options = {"secrets": [SECRET], "path": "/a/b", **options}
-        self.pages = TaskPages(self.app, **options)
-        mounted = Starlette(routes=[Mount("/a/b", self.pages)])
-        self.client = TestClient(mounted, follow_redirects=False)
-
-    def url(self, task_id: str, *allow: str, label: str = "", lasts: float = 60.0) -> str:
-        return self.pages.url_for(task_id, allow=allow, label=label, lasts=lasts)
-
-    def token(self, task_id: str, *allow: str, label: str = "") -> str:
-        return self.pages.token_for(task_id, allow=allow, label=label)
-
-    def states(self, *tokens: str) -> list[dict[str, Any]]:
-        answer = self.client.post("/a/b/states", json={"tokens": tokens}, headers=SAME)
-        assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()
-        return found
-
-    def events(self, *tokens: str) -> list[dict[str, Any]]:
-        """What a stream sends until it ends."""
-        answer = self.client.post("/a/b/events", json={"tokens": tokens}, headers=SAME)
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        fields = [line for line in answer.text.splitlines() if line.startswith("data: ")]
-        return [json.loads(line.removeprefix("data: ")) for line in fields]
 
 
 @pytest.fixture
 def site() -> Site:
     return Site()
-
-
-def words_of(page: str) -> str:
-    """The text of a page, without its markup."""
-    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -472,7 +431,7 @@ def test_a_page_whose_broker_is_away_looks_again_and_tells_nothing_of_it(away: S
 def test_how_many_wait_is_told(site: Site) -> None:
     for _ in range(3):
         last = site.app.send_task("anything", queue="one").id
-    assert "In line: 3" in site.client.get(site.url(last)).text
+    assert "3 tasks are waiting, this one included" in site.client.get(site.url(last)).text
 
 
 def test_the_words_can_be_in_another_language() -> None:

@@ -109,6 +109,31 @@ async def test_what_was_last_known_is_kept_while_the_broker_is_away(
             await watch.wait(1)
 
 
+@on_a_loop
+async def test_a_broker_that_does_not_answer_is_told_to_all_and_its_return_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("acked.pages.watching.AWAY_TOLD", 0.05)
+    store = Store()
+    store.put("a")
+    answers = asyncio.Event()
+
+    async def hangs(tasks: Mapping[str, Known | None]) -> dict[str, Known]:
+        await answers.wait()
+        return await store.read_all(tasks)
+
+    watcher = Watcher(hangs, interval=0.01)
+    async with asyncio.timeout(PATIENCE), watcher.watch("a") as first:
+        while not first.away:
+            await first.wait(1)
+        async with watcher.watch("a") as second:
+            assert second.away
+            answers.set()
+            while second.away:
+                await second.wait(1)
+            assert (first.away, second.known("a")) == (False, store.known["a"])
+
+
 class Reader:
     """The other end of a stream: takes `takes` messages, then none until it is let go."""
 

@@ -1,7 +1,8 @@
 """Progress pages for the people who wait for a task: see docs/progress-page.md."""
 
 try:
-    from acked.pages.site import Permission, TaskPages
+    from acked.pages.rights import Permission
+    from acked.pages.site import TaskPages
 except ModuleNotFoundError as error:
     if error.name not in {"itsdangerous", "jinja2", "starlette"}:
         raise

@@ -1,4 +1,5 @@
-"""The token in a link: what its holder may do with one task, until when. Signed, not stored.
+"""The token in a link: what its holder may do with a task, or several, until when. Signed, not
+stored.
 
 The link alone is the right to see the task, so it cannot be guessed or changed: HMAC-SHA-256 over
 version, task id, end, rights and label. Its text is readable by who holds it and tells nothing
@@ -20,14 +21,14 @@ from acked.escaping import plain
 SHORTEST_SECRET = 32
 """Bytes a secret needs: as many as the digest has."""
 
-LONGEST_TOKEN = 2_000
-"""Characters of a token that are looked at."""
+LONGEST_TOKEN = 7_000
+"""Characters of a token: it stands in an address, and servers take lines of 8 KiB."""
 
 LONGEST_LABEL = 120
 
 DAY = 86_400.0
 
-_VERSION = 1
+_ONE, _MANY = 1, 2
 # Part of the key, so that no other text signed with the same secret passes for a token.
 _PURPOSE = "acked.pages.token"
 
@@ -54,6 +55,30 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     actions: frozenset[Action] = frozenset({Action.VIEW})
     label: str = ""
+
+
+class ManyGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token for several tasks says: the same for each, but for its name.
+
+    Args:
+        task_ids: The tasks, in the order of the page.
+        labels: What the page calls each of them.
+        expires, actions: As for one.
+        label: What the page calls them together.
+    """
+
+    task_ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    expires: float
+    actions: frozenset[Action] = frozenset({Action.VIEW})
+    label: str = ""
+
+    def each(self) -> list[Grant]:
+        """What it says of each of its tasks."""
+        return [
+            Grant(task_id=task_id, expires=self.expires, actions=self.actions, label=label)
+            for task_id, label in zip(self.task_ids, self.labels, strict=True)
+        ]
 
 
 class Secrets:
@@ -85,27 +110,48 @@ class Secrets:
             signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
         )
 
-    def sign(self, grant: Grant) -> str:
-        """The token that says *grant*."""
-        rights = sorted(grant.actions)
-        label = plain(grant.label)[:LONGEST_LABEL]
-        return self._serializer.dumps([_VERSION, grant.task_id, grant.expires, rights, label])
+    def sign(self, grant: Grant | ManyGrant) -> str:
+        """The token that says *grant*.
 
-    def verify(self, token: str, *, now: float) -> Grant | None:
+        Raises:
+            ConfigurationError: It would be too long for an address.
+        """
+        rights = sorted(grant.actions)
+        label = _shown(grant.label)
+        if isinstance(grant, Grant):
+            said = [_ONE, grant.task_id, grant.expires, rights, label]
+        else:
+            labels = [_shown(each) for each in grant.labels]
+            said = [_MANY, grant.task_ids, grant.expires, rights, label, labels]
+        token = self._serializer.dumps(said)
+        if len(token) > LONGEST_TOKEN:
+            raise ConfigurationError(
+                f"the link would be {len(token)} characters long, and browsers and proxies take "
+                f"{LONGEST_TOKEN}: give several links, or shorter labels."
+            )
+        return token
+
+    def verify(self, token: str, *, now: float) -> Grant | ManyGrant | None:
         """What *token* says; None where it is not ours, changed, or too old at *now*."""
         if len(token) > LONGEST_TOKEN or not token.isascii():
             return None
         try:
-            said = self._serializer.loads(token)
-            version, task_id, expires, actions, label = said
+            version, ids, expires, actions, label, *labels = self._serializer.loads(token)
         except (BadData, ValueError, TypeError):
             return None
-        if version != _VERSION or now >= expires:
+        if version not in {_ONE, _MANY} or now >= expires:
             return None
-        return Grant(
-            task_id=task_id, expires=expires, label=label,
-            actions=frozenset(Action(each) for each in actions),
+        rights = frozenset(Action(each) for each in actions)
+        if version == _ONE:
+            return Grant(task_id=ids, expires=expires, actions=rights, label=label)
+        return ManyGrant(
+            task_ids=tuple(ids), labels=tuple(labels[0]), expires=expires, actions=rights,
+            label=label,
         )  # fmt: skip
+
+
+def _shown(label: str) -> str:
+    return plain(label)[:LONGEST_LABEL]
 
 
 _REMEDY = "Make one with: python -c 'import secrets; print(secrets.token_hex(32))'"

@@ -18,6 +18,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         streams: Open streams of one process; the pages beyond poll.
         streams_per_page: Open streams for the same tasks.
+        streams_per_address: Open streams of one client address: an IPv4 one, or an IPv6 /64.
+        streams_per_name: Open streams of one visitor, where ``permission`` says who that is.
         tasks: Tasks of one page.
         lifetime: After so long a stream ends, and its page opens another.
         recheck: How often an open stream asks again whether it is still allowed.
@@ -27,7 +29,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     streams: int = 1_000
     streams_per_page: int = 20
-    tasks: int = 50
+    streams_per_address: int = 100
+    streams_per_name: int = 20
+    tasks: int = 100
     lifetime: float = 600.0
     recheck: float = 60.0
     stalled: float = 20.0

@@ -24,6 +24,9 @@ BUSY_SHARE = 0.25
 AWAY_FIRST, AWAY_LAST = 1.0, 5.0
 """Seconds between two tries while the broker does not answer."""
 
+AWAY_TOLD = 5.0
+"""Seconds without an answer of the broker after which subscribers are told."""
+
 ReadAll = Callable[[Mapping[str, Known | None]], Awaitable[dict[str, Known]]]
 
 
@@ -39,12 +42,13 @@ def server_stops() -> bool:
 
 
 class Watch:
-    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news, and
-    `closing` when the server stops."""
+    """One subscriber: `known` is the latest of each of its tasks, `changed` is set with news,
+    `away` while the broker does not answer, and `closing` when the server stops."""
 
     def __init__(self, ids: frozenset[str], latest: Mapping[str, Known]) -> None:
         self.ids = ids
         self.changed = asyncio.Event()
+        self.away = False
         self.closing = False
         self._latest = latest
 
@@ -75,11 +79,14 @@ class Watcher:
         self._latest: dict[str, Known] = {}
         self._loop: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
+        self._away = False
+        self._silence: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def watch(self, ids: Iterable[str]) -> AsyncGenerator[Watch, None]:
         """Watch tasks for as long as the context lasts."""
         watch = Watch(frozenset(ids), self._latest)
+        watch.away = self._away
         self._watches.add(watch)
         watch.changed.set()  # what others already watch is known
         if self._loop is None:
@@ -99,6 +106,28 @@ class Watcher:
         if self._loop is not None:
             self._loop.cancel()
             self._loop = None
+        self._hear()
+
+    def _ask(self) -> None:
+        """An answer is waited for, which may come late: a broker that hangs raises no error."""
+        if self._silence is None:
+            loop = asyncio.get_running_loop()
+            self._silence = loop.call_later(AWAY_TOLD, self._tell, True)
+
+    def _hear(self) -> None:
+        """It is there."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        self._tell(away=False)
+
+    def _tell(self, away: bool) -> None:
+        if away is self._away:
+            return
+        self._away = away
+        for watch in self._watches:
+            watch.away = away
+            watch.changed.set()
 
     async def _look(self) -> None:
         away = due = 0.0
@@ -109,7 +138,10 @@ class Watcher:
             if began < due:  # somebody new, who need not wait for what the others wait for
                 wanted -= self._latest.keys()
             try:
-                await self._look_at(wanted)
+                if wanted:
+                    self._ask()
+                    await self._look_at(wanted)
+                    self._hear()
                 away = 0.0
             except AckedError as error:
                 if not away:

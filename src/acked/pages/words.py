@@ -35,13 +35,20 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     refused: str = "This link does not work"
     unreachable: str = "It cannot be seen at the moment"
 
-    in_line: str = "In line: {count}"
+    in_line: str = "{count} tasks are waiting, this one included"
     starts_in: str = "Starts in {time}"
     again_in: str = "Tries again in {time}"
     time_left: str = "About {time} left"
     amount: str = "{done} of {total}"
     attempt: str = "Attempt {number}"
     attempt_of: str = "Attempt {number} of {total}"
+
+    numbered: str = "Task {number}"
+    done_of: str = "{count} of {total} done"
+    count_failed: str = "{count} failed"
+    count_cancelled: str = "{count} cancelled"
+    count_expired: str = "{count} expired"
+    count_unknown: str = "{count} unknown"
 
     trying_again_detail: str = "Something went wrong. It will be tried again by itself."
     interrupted_detail: str = "What was working on it stopped. It continues by itself."
@@ -56,6 +63,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     cancel: str = "Cancel"
     retry: str = "Try again"
     refresh: str = "Look again"
+    not_done: str = "That did not work. Try it again in a moment, or load this page again."
     offline: str = "The connection is lost. Your task goes on; this page reconnects by itself."
 
 
@@ -70,6 +78,12 @@ _FILLED = {
     "amount": {"done": "", "total": ""},
     "attempt": {"number": ""},
     "attempt_of": {"number": "", "total": ""},
+    "numbered": {"number": ""},
+    "done_of": {"count": "", "total": ""},
+    "count_failed": {"count": ""},
+    "count_cancelled": {"count": ""},
+    "count_expired": {"count": ""},
+    "count_unknown": {"count": ""},
 }
 
 
