@@ -11,7 +11,6 @@ from playwright.sync_api import Page, expect
 
 from acked.delivery import Failure, State
 from tests.dashboard.conftest import PASSWORD, Ops, on_every_broker
-from tests.dashboard.staging import HOSTILE
 from tests.harness.workers import until
 from tests.pages.conftest import TOLD, Open, violations
 
@@ -182,16 +181,6 @@ def test_a_queue_is_paused_without_javascript(ops: Ops, enter: Any) -> None:
     expect(page.locator("h1")).to_have_text("Log in")
     page.goto(f"{ops.url}/queues")
     expect(page.locator("h1")).to_have_text("Log in")
-
-
-def test_hostile_texts_do_nothing(ops: Ops, enter: Any) -> None:
-    failure = Failure(HOSTILE, HOSTILE, HOSTILE)
-    task_id = ops.shop.failed(HOSTILE, HOSTILE, failure=failure, queue=HOSTILE, log=HOSTILE)
-    page = enter()
-    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    for path in ("/", "/tasks", "/failures", "/queues", f"/task?id={task_id}"):
-        page.goto(ops.url + path)
-        assert page.locator("main img").count() == 0
 
 
 def pages(ops: Ops) -> list[str]:
