@@ -7,11 +7,8 @@ draw those alone. Inter stands for the font of the reader's system: `fonts-inter
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -23,7 +20,7 @@ from tests.dashboard.scenes import Scene, scenes, served, without_a_broker
 from tests.dashboard.staging import Past, Shop, open_shop
 from tests.harness.workers import ROOT
 from tests.pages.conftest import ARGUMENTS, CHROMIUM
-from tests.pages.screenshots import with_inter
+from tests.pages.screenshots import shrink, with_inter
 
 PICTURES = ROOT / "docs" / "images" / "dashboard"
 LOOKS = {
@@ -89,14 +86,6 @@ def draw(url: str, away: str, shop: Shop, names: set[str]) -> None:
                 whole = look == "narrow" or name not in CUT
                 page.screenshot(path=PICTURES / f"{name}-{look}.png", full_page=whole)
         browser.close()
-
-
-def shrink(pictures: list[Path]) -> None:
-    """Fewer colours, where `pngquant` is there."""
-    if quant := shutil.which("pngquant"):
-        files = sorted(map(str, pictures))
-        options = ["--ext", ".png", "--force", "128", "--speed", "1", "--strip"]
-        subprocess.run([quant, *options, *files], check=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ FOREIGN = [
 
 def changing(site: Site) -> list[str]:
     """The path of every route that takes more than GET, once for each action."""
-    routes: list[Route] = site.dashboard._site._app.routes  # type: ignore[attr-defined]
+    routes: list[Route] = site.dashboard._site._app.routes  # type: ignore[attr-defined]  # what is mounted
     posted = [each.path for each in routes if each.methods and each.methods - {"GET", "HEAD"}]
     return [
         path.replace("{deed}", deed)

@@ -47,7 +47,7 @@ def work(self: Task[..., Any], gate: str, items: int, message: str = "Packing") 
 @app.task(bind=True, max_retries=4)
 def flaky(self: Task[..., Any], gate: str) -> str:
     if self.request.retries == 0:
-        raise self.retry(countdown=1, exc=ValueError("the-inner-reason"))
+        raise self.retry(countdown=5, exc=ValueError("the-inner-reason"))
     wait_for(gate, 1)
     return "at last"
 
@@ -75,10 +75,22 @@ async def several(request: Request) -> Response:
     )
     return HTMLResponse(
         '<!doctype html><html lang="en"><title>Orders</title>'
-        f'<script type="module" src="/tasks/acked-task.js"></script><h1>Orders</h1>{widgets}',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="stylesheet" href="/shop.css">'
+        '<script type="module" src="/tasks/acked-task.js"></script>'
+        f"<main><h1>Orders</h1>{widgets}</main>",
         headers={"content-security-policy": "default-src 'none'; script-src 'self'; "
                  "style-src 'self'; connect-src 'self'; require-trusted-types-for 'script'"},
     )  # fmt: skip
+
+
+async def style(_: Request) -> Response:
+    return Response(
+        ":root { color-scheme: light dark; font-family: system-ui, sans-serif; }"
+        "body { margin: 0; } main { max-width: 36rem; margin: 0 auto; padding: 1rem; }"
+        "acked-task { display: block; margin-block: 1rem; }",
+        media_type="text/css",
+    )
 
 
 async def elsewhere(_: Request) -> Response:
@@ -88,6 +100,7 @@ async def elsewhere(_: Request) -> Response:
 site = Starlette(
     routes=[
         Route("/several", several),
+        Route("/shop.css", style),
         Route("/files/{task_id}", elsewhere),
         Mount("/tasks", pages),
     ]

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from acked.pages.view import Phase
 from tests.pages.conftest import TOLD, Open, Shop
 from tests.pages.hostile import HOSTILE, assert_harmless
+from tests.pages.test_browser import card, shows
 
 expect.set_options(timeout=TOLD)
 
@@ -42,12 +43,12 @@ def staged(shop: Shop, phase: Phase) -> str:
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_page_takes_no_hostile_text_for_markup(shop: Shop, page: Page, phase: Phase) -> None:
     page.goto(shop.url(staged(shop, phase), "cancel", "retry", label=HOSTILE))
-    card = page.locator("acked-task").locator("css=div.acked:visible")
-    expect(card).to_have_attribute("data-phase", phase.value)
-    expect(card.locator(".label")).to_contain_text("<img src=x onerror=")
+    shows(page, phase)
+    expect(card(page).locator(".label")).to_contain_text("<img src=x onerror=")
     shown = {Phase.WORKING: ".detail", Phase.DONE: ".result"}
     if phase in shown:
-        expect(card.locator(shown[phase])).to_contain_text("<img src=x onerror=")
+        expect(card(page).locator(shown[phase])).to_contain_text("<img src=x onerror=")
+        expect(card(page).locator(shown[phase])).to_contain_text("event: task")
     assert_harmless(page, phase)
 
 
@@ -55,22 +56,29 @@ def test_widgets_take_no_hostile_text_for_markup(shop: Shop, page: Page) -> None
     tokens = [shop.pages.token_for(staged(shop, phase), label=HOSTILE) for phase in PHASES]
     page.goto(f"{shop.server.url}/several?" + "&".join(f"t={each}" for each in tokens))
     for index, phase in enumerate(PHASES):
-        card = page.locator("acked-task").nth(index).locator("css=div.acked:visible")
-        expect(card).to_have_attribute("data-phase", phase.value)
-        expect(card.locator(".label")).to_contain_text("<img src=x onerror=")
+        shows(page, phase, "<img src=x onerror=", index=index)
     assert_harmless(page, "several")
 
 
 def test_news_of_a_stream_take_no_hostile_text_for_markup(shop: Shop, page: Page) -> None:
     task_id = shop.stage.working(message="Packing")
     page.goto(shop.url(task_id))
-    detail = page.locator("acked-task").locator("css=div.acked:visible .detail")
-    expect(detail).to_have_text("Packing")
+    shows(page, Phase.WORKING, "Packing")
     held = shop.app.records.get(task_id)
     progress = type(held.progress)(done=7, total=10, message=HOSTILE, at=shop.stage.now)
     assert shop.app.records.report(task_id, held.token, progress)
-    expect(detail).to_contain_text("<img src=x onerror=")
+    expect(card(page).locator(".detail")).to_contain_text("<img src=x onerror=")
     assert_harmless(page, "news")
+
+
+@pytest.mark.parametrize("phase", [Phase.WORKING, Phase.DONE])
+def test_without_scripts_a_page_takes_no_hostile_text_for_markup(
+    shop: Shop, visit: Open, phase: Phase
+) -> None:
+    url = shop.url(staged(shop, phase), label=HOSTILE)
+    page = visit(url, java_script_enabled=False)
+    shows(page, phase, "<img src=x onerror=")
+    assert page.locator("img, iframe, script:not([src]), [onfocus]").count() == 0
 
 
 def test_a_hostile_link_is_no_markup_either(shop: Shop, page: Page) -> None:

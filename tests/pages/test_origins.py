@@ -19,7 +19,7 @@ FOREIGN = [
 
 
 def posted(site: Site) -> list[str]:
-    routes: list[Route] = site.pages._site.routes  # type: ignore[attr-defined]
+    routes: list[Route] = site.pages._site.routes  # type: ignore[attr-defined]  # what is mounted
     return [each.path for each in routes if each.methods and each.methods - {"GET", "HEAD"}]
 
 
