@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from acked.dashboard.deeds import DEEDS
+from acked.dashboard.site import LOOKING
 from acked.delivery import Failure, State
 from tests.dashboard.conftest import PASSWORD, Ops, on_every_broker
-from tests.dashboard.staging import HOSTILE
+from tests.dashboard.scenes import Scene, looked_at, scenes, without_a_broker
 from tests.harness.workers import until
 from tests.pages.conftest import TOLD, Open, violations
 
@@ -185,50 +188,48 @@ def test_a_queue_is_paused_without_javascript(ops: Ops, enter: Any) -> None:
     expect(page.locator("h1")).to_have_text("Log in")
 
 
-def test_hostile_texts_do_nothing(ops: Ops, enter: Any) -> None:
-    failure = Failure(HOSTILE, HOSTILE, HOSTILE)
-    task_id = ops.shop.failed(HOSTILE, HOSTILE, failure=failure, queue=HOSTILE, log=HOSTILE)
-    page = enter()
-    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    for path in ("/", "/tasks", "/failures", "/queues", f"/task?id={task_id}"):
-        page.goto(ops.url + path)
-        assert page.locator("main img").count() == 0
-
-
-def pages(ops: Ops) -> list[str]:
-    """Every page, with something on it."""
-    task_id = failed(ops)
-    ops.shop.retried("shop.scan", "u", failure=Failure("ValueError", "x"), queue="axe")
+@pytest.fixture(scope="module")
+def states(ops: Ops) -> Iterator[dict[str, Scene]]:
+    """Every page, in every state, with something on it."""
+    again = ops.shop.retried("shop.scan", "u", failure=Failure("ValueError", "x"), queue="axe")
     running = ops.shop.running("shop.scan", "u", queue="axe", done=1, total=3, message="On it")
-    return [
-        "/", "/tasks?state=FAILURE", f"/task?id={task_id}",
-        f"/task?id={running}", "/failures", "/dead", "/waiting", "/queues", "/workers",
-        "/registered", "/audit", f"/run?again={task_id}", f"/confirm/retry?selected={task_id}",
-        "/task?id=nothing",
-    ]  # fmt: skip
+    ops.shop.send("shop.mail", "ada@example.org", "Hello", queue="mails")
+    ops.app.records.pause("mails")
+    with without_a_broker() as away:
+        yield scenes(
+            ops.url, away, ops.shop, failed=failed(ops), again=again, running=running
+        )  # fmt: skip
+
+
+def test_every_page_is_among_the_states_that_are_tested_and_drawn() -> None:
+    paths = looked_at(failed="a", again="b", running="c").values()
+    known = {"/audit", *(path.partition("?")[0] for path in paths)}
+    assert known == {
+        each for path in LOOKING for each in (path.replace("{deed}", deed) for deed in DEEDS)
+    }
 
 
 def test_axe_finds_nothing_on_any_page_light_or_dark(
-    ops: Ops, enter: Any, visit: Open, axe: str
+    states: dict[str, Scene], ops: Ops, enter: Any, visit: Open, axe: str
 ) -> None:
     # axe tries things out with inline styles, which the pages would forbid.
     outside = visit(f"{ops.url}/login", bypass_csp=True)
     outside.evaluate(axe)
     assert violations(outside) == []
     page = enter(bypass_csp=True)
-    for path in pages(ops):
-        page.goto(ops.url + path)
+    for name, show in states.items():
+        show(page)
         page.evaluate(axe)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            assert violations(page) == [], (path, scheme)
+            assert violations(page) == [], (name, scheme)
 
 
-def test_a_narrow_screen_needs_no_sideways_scrolling(ops: Ops, enter: Any) -> None:
+def test_a_narrow_screen_needs_no_sideways_scrolling(states: dict[str, Scene], enter: Any) -> None:
     page = enter(viewport={"width": 360, "height": 700})
-    for path in pages(ops):
-        page.goto(ops.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+    for name, show in states.items():
+        show(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
 
 
 def test_the_script_and_the_styles_stay_small() -> None:

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.harness.places import BROKERS, Place, Servers
 from tests.harness.workers import ROOT, Worker, until
-from tests.pages.staging import Stage
+from tests.pages.staging import UNKNOWN, Stage
 from tests.servers.server import free_port
 
 CHROMIUM = "/usr/bin/chromium"
@@ -122,6 +122,18 @@ class Shop:
     ) -> str:  # fmt: skip
         address: str = self.pages.url_for_many(tasks, label=label, labels=labels, allow=allow)
         return f"{self.server.url}{address}"
+
+
+@contextlib.contextmanager
+def broker_away(shop: Shop) -> Iterator[str]:
+    """The page of a task at a site like that of *shop*, whose broker does not answer."""
+    away = {"PAGES_BROKER": "redis://127.0.0.1:1/0", "PAGES_RESULTS": ""}
+    server = Server(shop.directory, {**shop.environment, **away})
+    try:
+        page = shop.pages.url_for(UNKNOWN, label="Importing customers.csv")
+        yield f"{server.url}{page}"
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="package")

@@ -1,11 +1,14 @@
 """Draw the pictures of docs/progress-page.md: ``python -m tests.pages.screenshots``.
 
-Every phase in light, in dark and on a narrow screen, and the moments in which the ring turns into
-a check mark. Inter stands for the font of the reader's system: `fonts-inter` in Debian.
+Every phase in light, in dark and on a narrow screen, a page of widgets, and the moments in which
+the ring turns into a check mark. Inter stands for the font of the reader's system: `fonts-inter` in
+Debian. `pngquant` keeps the pictures small.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import tempfile
 from base64 import b64encode
 from contextlib import ExitStack
@@ -16,7 +19,7 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from acked.pages.view import Phase
 from tests.harness.places import Place
 from tests.harness.workers import ROOT
-from tests.pages.conftest import ARGUMENTS, CHROMIUM, Shop
+from tests.pages.conftest import ARGUMENTS, CHROMIUM, Shop, broker_away
 
 PICTURES = ROOT / "docs" / "images" / "progress"
 LOOKS = {
@@ -45,12 +48,22 @@ def box(page: Page, widget: str = "div.acked") -> dict[str, float]:
     }  # fmt: skip
 
 
-def draw(shop: Shop) -> None:
+def widgets(shop: Shop) -> str:
+    """The address of a page of the site's own with widgets."""
+    phases = (Phase.WORKING, Phase.TRYING_AGAIN, Phase.WAITING, Phase.DONE)
+    tokens = [
+        shop.pages.token_for(shop.stage(phase), label=f"Order {number}")
+        for number, phase in enumerate(phases, 17)
+    ]
+    return f"{shop.server.url}/several?" + "&".join(f"t={each}" for each in tokens)
+
+
+def draw(shop: Shop, away: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         for look, options in LOOKS.items():
             context = browser.new_context(**options, device_scale_factor=1.5)
-            context.route("**/acked-task.css", with_inter)
+            context.route("**/*.css", with_inter)
             page = context.new_page()
             for phase in Phase:
                 url = f"{shop.server.url}/tasks/task/nonsense"
@@ -60,6 +73,14 @@ def draw(shop: Shop) -> None:
                 page.wait_for_selector(f'div.acked[data-phase="{phase}"]:visible')
                 page.wait_for_timeout(150)
                 page.screenshot(path=PICTURES / f"{phase}-{look}.png", clip=box(page))
+            page.goto(away)
+            page.wait_for_selector("div.acked:visible")
+            page.wait_for_timeout(150)
+            page.screenshot(path=PICTURES / f"unreachable-{look}.png", clip=box(page))
+            page.goto(widgets(shop))
+            page.wait_for_selector('div.acked[data-phase="done"]:visible')
+            page.wait_for_timeout(150)
+            page.screenshot(path=PICTURES / f"widgets-{look}.png", full_page=True)
             context.close()
         several(shop, browser)
         film(shop, browser)
@@ -130,12 +151,22 @@ def film(shop: Shop, browser: Browser) -> None:
     strip.screenshot(path=PICTURES / "turning-into-a-check-mark.png", clip=size)
 
 
+def shrink(pictures: list[Path]) -> None:
+    """Fewer colours, where `pngquant` is there."""
+    if quant := shutil.which("pngquant"):
+        files = sorted(map(str, pictures))
+        options = ["--ext", ".png", "--force", "128", "--speed", "1", "--strip"]
+        subprocess.run([quant, *options, *files], check=True)
+
+
 if __name__ == "__main__":
     PICTURES.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as directory:
         shop = Shop(Path(directory), stack, Place("sqlite", f"sqlite:///{directory}/pages.db"))
         try:
-            draw(shop)
+            with broker_away(shop) as away:
+                draw(shop, away)
         finally:
             shop.server.stop()
             shop.app.close()
+    shrink(list(PICTURES.glob("*.png")))

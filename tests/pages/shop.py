@@ -47,7 +47,7 @@ def work(self: Task[..., Any], gate: str, items: int, message: str = "Packing") 
 @app.task(bind=True, max_retries=4)
 def flaky(self: Task[..., Any], gate: str) -> str:
     if self.request.retries == 0:
-        raise self.retry(countdown=3, exc=ValueError("the-inner-reason"))
+        raise self.retry(countdown=5, exc=ValueError("the-inner-reason"))
     wait_for(gate, 1)
     return "at last"
 
@@ -64,7 +64,10 @@ pages = TaskPages(
     show_result=lambda result: str(result.get()),
     result_link=lambda result: f"/files/{result.id}",
     safe_errors={"ConnectionError": "The warehouse does not answer. Order again tomorrow."},
-    limits=Limits(lifetime=float(os.environ.get("PAGES_LIFETIME", "600"))),
+    limits=Limits(
+        lifetime=float(os.environ.get("PAGES_LIFETIME", "600")),
+        streams_per_address=1_000,  # all pages of a test are opened from one
+    ),
 )
 
 
@@ -81,7 +84,10 @@ async def several(request: Request) -> Response:
     )
     return HTMLResponse(
         '<!doctype html><html lang="en"><title>Orders</title>'
-        f'<script type="module" src="/tasks/acked-task.js"></script><h1>Orders</h1>{widgets}',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="stylesheet" href="/shop.css">'
+        '<script type="module" src="/tasks/acked-task.js"></script>'
+        f"<main><h1>Orders</h1>{widgets}</main>",
         headers={"content-security-policy": POLICY},
     )
 
@@ -98,6 +104,15 @@ async def together(request: Request) -> Response:
     )
 
 
+async def style(_: Request) -> Response:
+    return Response(
+        ":root { color-scheme: light dark; font-family: system-ui, sans-serif; }"
+        "body { margin: 0; } main { max-width: 36rem; margin: 0 auto; padding: 1rem; }"
+        "acked-task { display: block; margin-block: 1rem; }",
+        media_type="text/css",
+    )
+
+
 async def elsewhere(_: Request) -> Response:
     return Response("the result")
 
@@ -106,6 +121,7 @@ site = Starlette(
     routes=[
         Route("/several", several),
         Route("/together", together),
+        Route("/shop.css", style),
         Route("/files/{task_id}", elsewhere),
         Mount("/tasks", pages),
     ]

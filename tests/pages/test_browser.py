@@ -6,16 +6,12 @@ import re
 import time
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from acked.pages.view import Phase
 from tests.harness.workers import Worker, until
-from tests.pages.conftest import Open, Server, Shop, on_every_broker, violations
+from tests.pages.conftest import Open, Server, Shop, broker_away, on_every_broker, violations
 from tests.pages.seeing import card, settles, shows, style
-
-HOSTILE = '<script>document.title="owned"</script>"><img src=x onerror="document.title=\'owned\'">'
-
 
 # -- the story of a task ---------------------------------------------------------------------------
 
@@ -93,9 +89,14 @@ def test_a_retry_is_told_with_the_time_and_the_number_of_the_run(
     shop: Shop, worker: Worker, visit: Open
 ) -> None:
     gate = shop.gate()
-    page = visit(shop.url(shop.tasks.flaky.delay(gate)))
-    shows(page, Phase.TRYING_AGAIN, "Attempt 2 of 5")
-    expect(card(page)).to_contain_text(re.compile(r"Tries again in \d"))
+    shop.app.records.pause("held")
+    page = visit(shop.url(shop.tasks.flaky.apply_async([gate], queue="held")))
+    shows(page, Phase.WAITING)
+    shop.app.records.resume("held")
+    # One look at all of it, since it lasts a few seconds only.
+    expect(card(page)).to_contain_text(
+        re.compile(r"Trying again.*Tries again in [1-5]\ss.*Attempt 2 of 5")
+    )
     assert "the-inner-reason" not in page.content()
     shows(page, Phase.WORKING, "Attempt 2 of 5")
     shop.let(gate, 1)
@@ -300,29 +301,7 @@ def test_a_stream_that_ends_is_opened_again(shop: Shop, visit: Open) -> None:
         server.stop()
 
 
-# -- hostile texts ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_hostile_texts_are_shown_and_do_nothing(shop: Shop, visit: Open, scripts: bool) -> None:
-    text = HOSTILE + "\r\n\r\nevent: task\u202egnp"
-    page = visit(
-        shop.url(shop.stage.working(message=text), label=text), java_script_enabled=scripts
-    )
-    shows(page, Phase.WORKING, "<script>")
-    expect(card(page).locator(".label")).to_contain_text('onerror="document.title')
-    shows(page, Phase.WORKING, "event: task gnp")
-    if scripts:
-        assert "owned" not in page.evaluate("document.title").partition("<")[0]
-        assert page.evaluate("document.images.length") == 0
-    else:
-        assert page.locator("img").count() == 0
-
-
-def test_a_hostile_result_is_text(shop: Shop, visit: Open) -> None:
-    result = b'"<img src=x onerror=alert(1)>\\r\\n\\u202egnp"'
-    page = visit(shop.url(shop.stage.done(result)))
-    expect(card(page).locator(".result")).to_have_text("<img src=x onerror=alert(1)> gnp")
+# -- wrong links -----------------------------------------------------------------------------------
 
 
 def test_a_link_that_does_not_work_says_so_and_asks_no_more(shop: Shop, visit: Open) -> None:
@@ -352,6 +331,36 @@ def test_axe_finds_nothing_on_any_phase_light_or_dark(shop: Shop, visit: Open, a
     page.goto(f"{shop.server.url}/tasks/task/nonsense")
     page.evaluate(axe)
     assert violations(page) == []
+
+
+def test_axe_finds_nothing_where_nothing_can_be_seen_light_or_dark(
+    shop: Shop, visit: Open, axe: str
+) -> None:
+    with broker_away(shop) as url:
+        page = visit(url, reduced_motion="reduce", bypass_csp=True)
+        expect(card(page)).to_contain_text("It cannot be seen at the moment")
+        page.evaluate(axe)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == [], scheme
+
+
+def test_axe_finds_nothing_on_a_page_of_many_widgets_light_or_dark(
+    shop: Shop, visit: Open, axe: str
+) -> None:
+    phases = list(Phase)
+    tokens = [
+        "nonsense" if phase is Phase.REFUSED else shop.pages.token_for(shop.stage(phase))
+        for phase in phases
+    ]
+    page = visit("about:blank", reduced_motion="reduce", bypass_csp=True)
+    page.goto(f"{shop.server.url}/several?" + "&".join(f"t={each}" for each in tokens))
+    for index, phase in enumerate(phases):
+        shows(page, phase, index=index)
+    page.evaluate(axe)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page) == [], scheme
 
 
 def test_whoever_wants_no_motion_gets_none(shop: Shop, visit: Open) -> None:

@@ -17,6 +17,9 @@ from tests.harness.workers import ROOT, Worker, until
 from tests.pages.conftest import TOLD, Open, answers
 from tests.servers.server import free_port
 
+PACKED = 12_000
+"""Milliseconds that an order of the examples is packed for, at most."""
+
 BIN = Path(sys.executable).parent
 
 
@@ -32,7 +35,7 @@ def of_the_directory() -> str:
 
 
 @pytest.mark.parametrize("source", [of_the_page, of_the_directory])
-def test_the_example_shows_an_order_that_is_packed(
+def test_the_example_shows_an_order_until_it_is_done(
     source: Callable[[], str], tmp_path: Path, visit: Open
 ) -> None:
     (tmp_path / "orders.py").write_text(source(), encoding="utf-8")
@@ -59,6 +62,12 @@ def test_the_example_shows_an_order_that_is_packed(
         order(page)
         expect(page.locator("acked-task")).to_contain_text("Packing", timeout=TOLD)
         expect(page).to_have_title(re.compile(r"^Order \d+: Working$"))
+        card = page.locator("acked-task").locator("css=div.acked:visible")
+        expect(card).to_have_attribute("data-phase", "done", timeout=PACKED + TOLD)
+        expect(card.locator(".headline")).to_have_text("Done")
+        expect(card.locator(".check")).to_have_css("opacity", "1")
+        expect(card.locator(".check")).to_have_css("stroke-dashoffset", "0px")
+        expect(page).to_have_title(re.compile(r"^Order \d+: Done$"))
 
 
 def order(page: Page) -> None:

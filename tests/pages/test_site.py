@@ -252,35 +252,6 @@ def test_what_is_refused_on_a_page_is_in_the_audit(caplog: pytest.LogCaptureFixt
     assert token not in caplog.text, "it is as good as a password"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"},
-        {"sec-fetch-site": "none"},
-        {"origin": "null"}, {"origin": "https://evil.example"}, {"origin": "http://testserver.evil"},
-        {"sec-fetch-site": "cross-site", "origin": "http://testserver"},
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("path", ["task/{token}/cancel", "events", "states"])
-def test_what_another_site_sends_is_refused(site: Site, path: str, headers: dict[str, str]) -> None:
-    task_id = site.stage.send()
-    token = site.token(task_id, "cancel")
-    answer = site.client.post(
-        f"/a/b/{path.format(token=token)}", json={"tokens": [token]}, headers=headers
-    )
-    assert answer.status_code == 403
-    record = site.app.records.get(task_id)
-    assert record is not None
-    assert record.state is State.QUEUED
-
-
-def test_a_browser_that_says_the_origin_alone_is_believed(site: Site) -> None:
-    url = site.url(site.stage.send(), "cancel")
-    answer = site.client.post(f"{url}/cancel", headers={"origin": "http://testserver"})
-    assert answer.status_code == 303
-
-
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "TRACE"])
 def test_only_a_post_changes_anything(site: Site, method: str) -> None:
     url = site.url(site.stage.send(), "cancel")
