@@ -314,8 +314,8 @@ def options() -> set[str]:
     return named | {"--help"}
 
 
-OTHER_OPTIONS = {"--forwarded-allow-ips", "--preload", "--strict", "--workers"}
-"""Options of programs that are not acked."""
+OTHER_OPTIONS = {"--forwarded-allow-ips", "--preload", "--seconds", "--strict", "--workers"}
+"""Options of programs that are not acked, and of its tests that measure."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -92,8 +92,10 @@ def test_a_process_is_replaced_when_it_has_grown(shop: Shop) -> None:
     shop.finish(again.id)
     pids = [line["pid"] for line in shop.history("start")]
     assert pids[-1] != pids[0]
-    until(lambda: worker.processes, what="a process that waits")
-    (idle,) = worker.processes
+    (idle,) = until(
+        lambda: [pid for pid in worker.processes if pid not in pids],
+        what="one that has run nothing",
+    )
     time.sleep(1.2)  # an idle process is not replaced over and over
     assert worker.processes == [idle]
 
