@@ -8,10 +8,10 @@ import pytest
 from msgspec import structs
 
 from acked.dashboard.causes import causes, fingerprint, generalised, is_dead_letter, literal_of
-from acked.dashboard.charts import HEIGHT, WIDTH, bar_chart, round_up
+from acked.dashboard.charts import HEIGHT, WIDTH, bar_chart, round_up, time_chart
 from acked.dashboard.machine import machine, way
 from acked.dashboard.query import Query, moment_of
-from acked.dashboard.rates import SPANS, RateReader, rates_of
+from acked.dashboard.rates import SPANS, RateReader, Times, rates_of
 from acked.dashboard.rerun import WrongInput, parse, restored
 from acked.dashboard.words import data, relative, size
 from acked.delivery import TRANSITIONS, Event, Failure, State
@@ -183,7 +183,40 @@ def test_bars_stay_inside_the_drawing_and_say_what_they_are() -> None:
 
 def test_a_chart_of_nothing_says_so() -> None:
     chart = bar_chart("Done", "success", [0] * 60, first=0, step=1, unit="minute")
-    assert (chart.bars, chart.total, chart.summary) == ([], 0, "Done: 0")
+    assert (chart.bars, chart.total, chart.summary) == ([], "0", "Done: 0")
+
+
+NOTHING = Times((None, None, None))
+
+
+def test_a_chart_of_times_has_a_pale_bar_to_p95_and_one_to_the_median_in_front() -> None:
+    steps = [Times((0.5, 1.0, 1.5)), NOTHING, Times((0.001, 2.0, 9.0))]
+    chart = time_chart("Waited", "wait", steps, total=steps[2], first=60, step=1, unit="minute")
+    assert (chart.top, chart.total) == ("2.0 s", "p95 2.0 s")
+    assert [(bar.pale, bar.height) for bar in chart.bars] == [
+        (True, HEIGHT / 2), (False, HEIGHT / 4), (True, HEIGHT), (False, 1.5),
+    ]  # fmt: skip
+    assert chart.bars[0].label == "01:00 UTC: half within 500 ms, 95 % within 1.0 s"
+    assert chart.summary == (
+        "Waited: half within 1 ms, 95 % within 2.0 s; in the worst minute, 95 % within 2.0 s"
+    )
+    for bar in chart.bars:
+        assert bar.x >= 0 and bar.x + bar.width <= WIDTH
+        assert bar.y >= 0 and bar.y + bar.height <= HEIGHT + 0.01
+
+
+def test_a_chart_of_no_times_says_so() -> None:
+    chart = time_chart("Ran", "run", [NOTHING] * 60, total=NOTHING, first=0, step=1, unit="minute")
+    assert (chart.bars, chart.summary) == ([], "Ran: nothing measured")
+
+
+@pytest.mark.parametrize(
+    ("worst", "top"), [(0.0011, "2 ms"), (0.9, "1.0 s"), (200.0, "5 min"), (100_000.0, "2 d")]
+)
+def test_the_upper_edge_of_a_chart_of_times_is_a_round_time(worst: float, top: str) -> None:
+    times = Times((worst, worst, worst))
+    chart = time_chart("Ran", "run", [times], total=times, first=0, step=1, unit="minute")
+    assert chart.top == top
 
 
 @pytest.mark.parametrize(("value", "top"), [(0, 1), (1, 1), (3, 5), (6, 10), (11, 20), (999, 1000)])
@@ -212,6 +245,10 @@ def test_rates_add_up_by_step_and_by_task() -> None:
     assert p50 == pytest.approx(0.001)
     assert p95 is not None and p95 > 1
     assert rates.total.wait.shares == (None, None, None)
+    quick, slow = rates.times["run"]
+    assert quick.p95 == pytest.approx(0.001)
+    assert slow.p50 is not None and slow.p50 > 1
+    assert [each.p50 for each in rates.times["wait"]] == [None, None]
 
 
 class Counters:

@@ -37,6 +37,16 @@ class Times(msgspec.Struct, frozen=True):
 
     shares: tuple[float | None, ...]
 
+    @property
+    def p50(self) -> float | None:
+        """The median."""
+        return self.shares[0]
+
+    @property
+    def p95(self) -> float | None:
+        """What 95 of 100 did not exceed."""
+        return self.shares[1]
+
 
 class TaskRates(msgspec.Struct, frozen=True, kw_only=True):
     """One task, or all of them where `task` is empty."""
@@ -57,6 +67,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         span: Which.
         first: The minute with which its first step begins, since the epoch.
         series: For ``success``, ``failure``, ``retry``, ``loss``: the number in each step.
+        times: For ``wait`` and ``run``: the percentiles of each step.
         total: All tasks together.
         tasks: The busiest ones.
     """
@@ -64,6 +75,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     span: Span
     first: int
     series: dict[str, list[int]]
+    times: dict[str, list[Times]]
     total: TaskRates
     tasks: list[TaskRates]
 
@@ -121,18 +133,23 @@ def rates_of(span: Span, first: int, steps: Sequence[Step]) -> Rates:
     """What *steps* say, the first of which begins with the minute *first*."""
     by_task: dict[str, Counter[str]] = {}
     series = {name: [0] * len(steps) for name in SERIES}
+    times: dict[str, list[Times]] = {"wait": [], "run": []}
     for index, step in enumerate(steps):
+        of_step: Counter[str] = Counter()
         for (task, what), number in step.items():
             by_task.setdefault(task, Counter())[what] += number
+            of_step[what] += number
             if what in series:
                 series[what][index] += number
+        for kind, measured in times.items():
+            measured.append(_times(of_step, f"{kind}:"))
     total: Counter[str] = Counter()
     for counts in by_task.values():
         total.update(counts)
     tasks = [_task_rates(task, counts) for task, counts in by_task.items()]
     tasks.sort(key=lambda each: (-(each.done + each.failed + each.retried), each.task))
     return Rates(
-        span=span, first=first, series=series, total=_task_rates("", total),
+        span=span, first=first, series=series, times=times, total=_task_rates("", total),
         tasks=tasks[:MOST_TASKS],
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import msgspec
 from acked.app import Acked
 from acked.broker import Condition, Filter, QueueCounts, WorkerRecord
 from acked.dashboard.causes import causes
-from acked.dashboard.charts import Chart, bar_chart
+from acked.dashboard.charts import Chart, bar_chart, time_chart
 from acked.dashboard.failing import UPCOMING, FailureReader, Retrying
 from acked.dashboard.finding import TEXT_WINDOW, Finder
 from acked.dashboard.machine import Machine, machine
@@ -269,12 +269,21 @@ class Reader:
 def charts(rates: Rates) -> list[Chart]:
     """The charts of the first page."""
     unit = "minute" if rates.span.step == 1 else f"{rates.span.step} minutes"
+    first, step = rates.first, rates.span.step
     return [
-        bar_chart(
-            name, kind, rates.series[kind], first=rates.first, step=rates.span.step, unit=unit
-        )
-        for name, kind in CHARTS
-    ]
+        *(
+            bar_chart(name, kind, rates.series[kind], first=first, step=step, unit=unit)
+            for name, kind in CHARTS
+        ),
+        *(
+            time_chart(
+                name, kind, rates.times[kind], total=total, first=first, step=step, unit=unit
+            )
+            for name, kind, total in (
+                ("Waited", "wait", rates.total.wait), ("Ran", "run", rates.total.run),
+            )
+        ),
+    ]  # fmt: skip
 
 
 def changed_options(options: msgspec.Struct) -> dict[str, Any]:
