@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -63,7 +64,8 @@ def enter(browser: Browser, url: str, look: str) -> Page:
     return page
 
 
-def draw(url: str, away: str, shop: Shop, names: set[str]) -> None:
+def draw(url: str, away: str, shop: Shop, names: set[str]) -> list[Path]:
+    drawn: list[Path] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         pages = {look: enter(browser, url, look) for look in LOOKS}
@@ -84,8 +86,10 @@ def draw(url: str, away: str, shop: Shop, names: set[str]) -> None:
                     BROKER,
                 )
                 whole = look == "narrow" or name not in CUT
-                page.screenshot(path=PICTURES / f"{name}-{look}.png", full_page=whole)
+                drawn.append(PICTURES / f"{name}-{look}.png")
+                page.screenshot(path=drawn[-1], full_page=whole)
         browser.close()
+    return drawn
 
 
 if __name__ == "__main__":
@@ -97,6 +101,6 @@ if __name__ == "__main__":
         users = {"ada": hash_password(PASSWORD)}
         dashboard = Dashboard(app, users=users, roles={"ada": "operator"})
         with served(dashboard) as url, without_a_broker() as away:
-            draw(url, away, shop, set(sys.argv[1:]))
+            drawn = draw(url, away, shop, set(sys.argv[1:]))
         app.close()
-    shrink(list(PICTURES.glob("*.png")))
+    shrink(drawn)
