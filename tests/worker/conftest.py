@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -211,8 +212,13 @@ class Shop:
         lines: dict[str, list[float]] = {}
         for line in self.history("start"):
             lines.setdefault(line["task"], []).append(line["at"])
-        slow = [task for task, at in lines.items() if at[-1] - at[0] > longest]
-        return "\n".join(f"{task}: {self.app.records.attempts(task)}" for task in slow)
+        slow = [(task, at) for task, at in lines.items() if at[-1] - at[0] > longest]
+        every = sorted(itertools.chain(*lines.values()))
+        return "\n".join(
+            f"{task}: {self.app.records.attempts(task)}; "
+            f"starts meanwhile: {[round(x - at[0], 2) for x in every if at[0] < x <= at[-1]]}"
+            for task, at in slow
+        )
 
     def check(self, sent: Sequence[str], **rules: Any) -> checker.Verdict:
         """Judge the run by the seven rules."""
