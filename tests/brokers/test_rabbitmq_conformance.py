@@ -20,7 +20,7 @@ from acked.brokers.rabbitmq import RabbitMQBroker
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.redis import RedisBroker, scripts
 from acked.clock import Clock
-from acked.delivery import Settlement, State
+from acked.delivery import Delivery, Settlement, State
 from acked.testing import BrokerConformance, BrokerStateMachine
 from acked.testing.claiming import ClaimingPromises
 from acked.testing.sending import SendingPromises
@@ -35,8 +35,13 @@ PROMPT = 10.0
 
 class OnASetClock(RabbitMQBroker):
     """RabbitMQ's own delays know nothing of a test's clock, and its deliveries come when they come.
-    Here a claim sends what the set clock has made due, and waits for what the ledger says is there.
+    Here a claim sends what the set clock has made due, and waits for what the ledger says is there;
+    and reaping, which lets the ledger forget that it was not due, sends it before.
     """
+
+    def reap(self, *, by: str) -> list[Delivery]:
+        self._send_what_is_due()
+        return super().reap(by=by)
 
     def claim(
         self,
