@@ -11,8 +11,9 @@ from acked.dashboard.causes import causes, fingerprint, generalised, is_dead_let
 from acked.dashboard.charts import HEIGHT, WIDTH, bar_chart, round_up, time_chart
 from acked.dashboard.machine import machine, way
 from acked.dashboard.query import Query, moment_of
-from acked.dashboard.rates import SPANS, RateReader, Times, rates_of
+from acked.dashboard.rates import SPANS, RateReader, rates_of
 from acked.dashboard.rerun import WrongInput, parse, restored
+from acked.dashboard.times import Times
 from acked.dashboard.words import data, relative, size
 from acked.delivery import TRANSITIONS, Event, Failure, State
 from acked.message import Message, encode

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from acked.dashboard.rates import Times
+from acked.dashboard.times import Times
 from acked.dashboard.words import number, span
 
 WIDTH = 600.0
@@ -110,8 +110,8 @@ def time_chart(
     if bars:
         summary = f"{name}: {_within(total)}; in the worst {unit}, 95 % within {span(worst)}"
     return Chart(
-        name=f"{name}, p50 and p95", kind=kind, bars=bars, total=f"p95 {span(total.p95)}", top=span(top),
-        summary=summary, ticks=_ticks(first, step, len(steps)),
+        name=f"{name}, p50 and p95", kind=kind, bars=bars, total=f"p95 {span(total.p95)}",
+        top=span(top), summary=summary, ticks=_ticks(first, step, len(steps)),
     )  # fmt: skip
 
 

@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from acked.broker import Records
+from acked.dashboard.times import SHARES, Times
 from acked.tally import Count, percentile
-
-SHARES = (0.5, 0.95, 0.99)
-"""The percentiles that are shown."""
 
 OPEN = 2
 """Minutes during which counts may still come in: workers write theirs every few seconds."""
@@ -30,22 +28,6 @@ class Span(msgspec.Struct, frozen=True):
 
 
 SPANS = {span.name: span for span in (Span("hour", 60, 1), Span("day", 24 * 60, 15))}
-
-
-class Times(msgspec.Struct, frozen=True):
-    """Percentiles of a time by `SHARES`, seconds; None where nothing was measured."""
-
-    shares: tuple[float | None, ...]
-
-    @property
-    def p50(self) -> float | None:
-        """The median."""
-        return self.shares[0]
-
-    @property
-    def p95(self) -> float | None:
-        """What 95 of 100 did not exceed."""
-        return self.shares[1]
 
 
 class TaskRates(msgspec.Struct, frozen=True, kw_only=True):
