@@ -293,6 +293,14 @@ class Broker(Protocol):
         """Make due tasks ready, and `seize` what workers hold whose lease has run out."""
         ...
 
+    def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
+        """Keep *new* under *name* if *old* is what is kept there (None: nothing); what was there.
+
+        So it was done if *old* is returned. One step, for all who share the broker: what workers
+        agree on, such as when the next start of a task with a rate limit is free.
+        """
+        ...
+
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         """Return when a task may be ready in *queues*, after *timeout* seconds, or for no reason.
 

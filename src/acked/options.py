@@ -12,6 +12,7 @@ from acked.config import Settings, check_queue, did_you_mean
 from acked.errors import ConfigurationError, NotSendable, TimeLimitExceeded
 from acked.message import PRIORITIES, Message
 from acked.outcome import MAX_LOSSES, TaskPolicy
+from acked.rate import Rate
 from acked.retry import DEFAULT_JITTER, RetryPolicy, backoff_factor, check_seconds, jitter_share
 
 MAX_DELAY = 100 * 365 * 24 * 3600.0
@@ -47,6 +48,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
         queue: Where it waits; None takes ``task_default_queue``.
         priority: Larger runs sooner.
         expires: Seconds after which an unstarted call is dropped; None never.
+        rate_limit: How often it may start, all workers together (Celery: each): ``"10/s"``,
+            ``"100/m"``, ``"5/h"``, or a number a second; None and 0 are no limit.
         track_started: Taken and without effect: a start is always recorded.
     """
 
@@ -70,6 +73,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     priority: int = 0
     expires: float | None = None
+    rate_limit: str | float | None = None
     track_started: bool = True
 
 
@@ -96,14 +100,11 @@ class GivenOptions(TypedDict, total=False):
     queue: str | None
     priority: int
     expires: float | timedelta | None
-    track_started: bool
     rate_limit: str | float | None
+    track_started: bool
 
 
-OPTION_NAMES = frozenset(TaskOptions.__struct_fields__) - {"retry_countdown"} | {
-    "rate_limit",
-    "retry_kwargs",
-}
+OPTION_NAMES = frozenset(TaskOptions.__struct_fields__) - {"retry_countdown"} | {"retry_kwargs"}
 """What ``@app.task`` and the class attributes of a task's base may be called."""
 
 MEANINGLESS_OPTIONS = {
@@ -146,13 +147,8 @@ def task_options(name: str, given: Mapping[str, Any], settings: Settings) -> Tas
                 f"({MEANINGLESS_OPTIONS[option]}). Leave it out."
             )
         if option not in OPTION_NAMES:
-            near = did_you_mean(option, OPTION_NAMES - {"rate_limit"} | {"name", "bind", "base"})
+            near = did_you_mean(option, OPTION_NAMES | {"name", "bind", "base"})
             raise ConfigurationError(f"{where}unknown option {option!r}. {near}")
-    if options.pop("rate_limit", None) is not None:
-        raise ConfigurationError(
-            f"{where}rate_limit is not available yet. Leave it out, or give the task a queue of "
-            "its own and start a worker with that queue and a low --concurrency."
-        )
     try:
         _fold_retry_kwargs(options)
         for option in ("autoretry_for", "dont_autoretry_for", "throws"):
@@ -231,6 +227,7 @@ def _check(options: TaskOptions) -> None:
         raise ConfigurationError("retry_for_result must be a function of the return value.")
     check_limits(options.soft_time_limit, options.time_limit, ConfigurationError)
     check_priority(options.priority, ConfigurationError)
+    Rate.parse(options.rate_limit)
     if options.queue is not None:
         check_queue(options.queue, ConfigurationError)
 

@@ -23,6 +23,7 @@ from acked.errors import (
 from acked.message import Message
 from acked.options import OPTION_NAMES, TaskOptions, policy_of, task_options, with_overrides
 from acked.outcome import TaskPolicy
+from acked.rate import Rate
 from acked.request import Request, current
 from acked.result import AsyncResult as Result
 from acked.running import RunningTask
@@ -65,6 +66,7 @@ class Task(RunningTask, Generic[P, R]):
     has_hooks: bool
     options: TaskOptions
     policy: TaskPolicy
+    rate: Rate | None
     arguments: Arguments
 
     acks_late: bool
@@ -86,6 +88,7 @@ class Task(RunningTask, Generic[P, R]):
     queue: str | None
     priority: int
     expires: float | None
+    rate_limit: str | float | None
     track_started: bool
 
     def __init__(
@@ -103,6 +106,7 @@ class Task(RunningTask, Generic[P, R]):
             "is_async": inspect.iscoroutinefunction(function),
             "options": checked,
             "policy": policy_of(checked),
+            "rate": Rate.parse(checked.rate_limit),
             "arguments": Arguments(name, function, bound=bind),
         }
         # Past __setattr__, which keeps what is decided here as it is.

@@ -331,10 +331,11 @@ CELERY_ALONE = {
     "heartbeat_sent", "import_modules", "inspect", "on_message", "result_backend",
     "result_extended", "result_serializer", "send_events",
     "serializer", "shared_task", "store_errors_even_if_ignored",
-    "task_acks_on_failure_or_timeout", "task_received", "task_serializer", "task_track_started",
+    "task_acks_on_failure_or_timeout", "task_default_rate_limit", "task_received",
+    "task_serializer", "task_track_started",
     "timezone", "typing", "visibility_timeout", "worker_before_create_process",
-    "worker_concurrency", "worker_max_memory_per_child", "worker_max_tasks_per_child",
-    "worker_prefetch_multiplier",
+    "worker_concurrency", "worker_disable_rate_limits", "worker_max_memory_per_child",
+    "worker_max_tasks_per_child", "worker_prefetch_multiplier",
     "worker_shutting_down", "worker_soft_shutdown_timeout",
 }  # fmt: skip
 """Names of Celery that have no counterpart; the pages say so."""

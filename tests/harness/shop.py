@@ -43,6 +43,12 @@ app = Acked(
     send_timeout=float(os.environ.get("SHOP_SEND_TIMEOUT", "5")),
     watchdog=float(os.environ.get("SHOP_WATCHDOG", "60")),
 )
+if os.environ.get("SHOP_NO_AGREEMENT"):
+
+    def refuse(*_: object) -> None:
+        raise BrokerUnavailable("nobody may agree on anything here")
+
+    app.broker.exchange = refuse  # type: ignore[method-assign]  # as a server without the right does
 RSS_LIMIT = 512 * 1024 * 1024
 
 
@@ -53,6 +59,16 @@ def work(self: Task[..., None], seconds: float = 0.0) -> None:
     if seconds:
         time.sleep(seconds)
     note("end", task=self.request.id)
+
+
+@app.task(bind=True, rate_limit="20/s")
+def work_slowly(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
+
+
+@app.task(bind=True, rate_limit="1200/m")
+async def work_slowly_async(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
 
 
 @app.task(bind=True, acks_late=False)

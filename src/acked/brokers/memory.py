@@ -80,6 +80,7 @@ class MemoryBroker:
         self._saved: dict[str, bytes] = {}
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
         self._running: set[str] = set()
+        self._agreed: dict[str, bytes] = {}
         self._counters: Counter[tuple[int, str, str, str]] = Counter()
         self._leases: dict[str, float] = {}
         self._beats: dict[str, Beat] = {}
@@ -187,6 +188,13 @@ class MemoryBroker:
             seized = self._seize(orphans, by)
         self._bells.ring()
         return seized
+
+    def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
+        with self._lock:
+            found = self._agreed.get(name)
+            if found == old:
+                self._agreed[name] = new
+            return found
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         def patience() -> float:

@@ -1,6 +1,9 @@
-"""What an operator can do: revoke, requeue, discard, purge, pause, resume, prune."""
+"""What an operator can do: revoke, requeue, discard, purge, pause, resume, prune; and what workers
+agree on."""
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -309,3 +312,41 @@ class OperatingPromises(Timeline):
         ]
 
         assert pruned == [2, 2, 1, 0]
+
+    # What is agreed on
+
+    def test_what_was_expected_there_is_exchanged(self, broker: Engine) -> None:
+        assert broker.exchange("rate:a", None, b"1") is None
+        assert broker.exchange("rate:a", b"1", b"2") == b"1"
+        assert broker.exchange("rate:a", b"2", b"\x00\xff") == b"2"
+        assert broker.exchange("rate:a", b"\x00\xff", b"4") == b"\x00\xff"
+
+    def test_what_was_not_expected_there_stays_and_is_told(self, broker: Engine) -> None:
+        broker.exchange("rate:a", None, b"1")
+        assert broker.exchange("rate:a", None, b"2") == b"1"
+        assert broker.exchange("rate:a", b"0", b"2") == b"1"
+        assert broker.exchange("rate:b", b"0", b"2") is None
+        assert broker.exchange("rate:b", None, b"2") is None
+        assert broker.exchange("rate:a", b"1", b"3") == b"1"
+
+    @pytest.mark.parametrize("name", ["", "é 😀", "a\x00b", "half \ud800", "x" * 5_000])
+    def test_a_name_under_which_something_is_kept_may_hold_any_character(
+        self, broker: Engine, name: str
+    ) -> None:
+        assert broker.exchange(name, None, b"1") is None
+        assert broker.exchange(name, b"1", b"2") == b"1"
+
+    def test_threads_that_exchange_at_once_take_turns(self, broker: Engine) -> None:
+        def add_ten() -> None:
+            known: bytes | None = None
+            for _ in range(10):
+                while (
+                    found := broker.exchange("n", known, b"%d" % (int(known or 0) + 1))
+                ) != known:
+                    known = found
+                known = b"%d" % (int(known or 0) + 1)
+
+        with ThreadPoolExecutor(4) as crew:
+            for done in [crew.submit(add_ten) for _ in range(4)]:
+                done.result()
+        assert broker.exchange("n", b"", b"") == b"40"

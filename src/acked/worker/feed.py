@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from acked.broker import Broker
-from acked.delivery import Delivery, Settlement
+from acked.delivery import COMES_BACK, Delivery, Settlement
 from acked.errors import BrokerError
 from acked.supervision import RECONCILE_EVERY
 from acked.worker.presence import Section, journal_entry
@@ -123,7 +123,9 @@ class Feed:
             self._pending.append(settlement)
             self._entries.append(entry)
             fits = self._section.append(entry)
-            self.settled += 1
+            # What never started, and comes back, has not worn the process out.
+            if settlement.started is not None or settlement.event not in COMES_BACK:
+                self.settled += 1
         if not fits:
             self.flush()
 
@@ -183,7 +185,6 @@ class Feed:
         while (held := self.next()) is not None:
             self.done(Settlement.unstarted(held, at=now))
             count += 1
-        self.settled -= count
         return count
 
     def _unanswered(self) -> None:

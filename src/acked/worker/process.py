@@ -28,6 +28,7 @@ from acked.worker.feed import Feed, Pace
 from acked.worker.lanes import CoroutineLane, Lane, ThreadLane, enter
 from acked.worker.memory import resident_kib
 from acked.worker.options import WorkerOptions
+from acked.worker.permits import Permits
 from acked.worker.presence import Section
 
 logger = logging.getLogger("acked.worker")
@@ -62,6 +63,7 @@ class TaskProcess:
         self._options = options
         self._feed = Feed(self._broker, consumer, options.queues, section)
         self._pace = Pace()
+        self._permits = Permits(self._broker)
         self._counting = Counting(app.records)
         self._alarm = limits.Alarm()
         self._stop_asked = False
@@ -246,7 +248,10 @@ class TaskProcess:
         return self._broker.clock.now()
 
     def _prepare(self, held: Delivery) -> Attempt | Settlement:
-        return prepare(held, self._app.tasks, self._app.records, self._consumer, now=self._now())
+        ready = prepare(held, self._app.tasks, self._app.records, self._consumer, now=self._now())
+        if isinstance(ready, Attempt) and ready.task.rate is not None:
+            return self._permits.refusal(held, ready.task.name, ready.task.rate) or ready
+        return ready
 
     def _worn_out(self) -> bool:
         """Whether this process has run enough and is to be replaced."""

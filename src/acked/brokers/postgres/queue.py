@@ -101,6 +101,8 @@ LIVING = Statement("SELECT worker FROM {schema}.worker", "t")
 
 SUM_UP = Statement("SELECT {schema}.sum_up()", "b")
 
+EXCHANGE = Statement("SELECT {schema}.exchange($1, $2, $3)", "b")
+
 PROMOTED_AT_ONCE = 1000
 """What `promote` does at the most."""
 
@@ -198,6 +200,11 @@ class TaskQueue(Store):
         alive = {worker for (worker,) in living}
         dead = [each for each in holders if worker_of(each) not in alive]
         return self._seize(dead, [worker_of(each) for each in dead], by)
+
+    def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
+        (((found,),),) = self._database.run(Call(EXCHANGE, (text(name), old, new)), repeatable=True)
+        result: bytes | None = found
+        return result
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         self._waiting.wait(queues, timeout)

@@ -120,6 +120,9 @@ class TaskQueue:
             logger.warning("cannot look for tasks without a message: %s", error)
         return seized
 
+    def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
+        return self._ledger.exchange(name, old, new)
+
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         with self._sessions.use() as session:
             consumer = session.consumer

@@ -12,7 +12,13 @@ import msgspec
 from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
 from acked.brokers.redis import scripts
 from acked.brokers.redis.address import Address
-from acked.brokers.redis.rows import claimed, message_rows, seized, settlement_rows
+from acked.brokers.redis.rows import (
+    claimed,
+    message_rows,
+    seized,
+    settlement_rows,
+    storable,
+)
 from acked.brokers.redis.store import Store
 from acked.brokers.redis.waiting import Waiting
 from acked.clock import Clock
@@ -84,6 +90,12 @@ class TaskQueue(Store):
             pass
         judge = self._given is not None or self._server_clock.since_jump >= DEFAULT_LEASE
         return self._seize("", by, judge=judge)
+
+    def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
+        (_, is_there), (found,) = self._run(
+            scripts.EXCHANGE, storable(name), old is not None, stored=[new, old or b""]
+        )
+        return bytes(found) if is_there else None
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         self._waiting.wait(queues, timeout)

@@ -93,6 +93,14 @@ WHERE (SELECT min(due) FROM task WHERE state = 'SCHEDULED' AND task.queue = name
 """One look at the index for each queue, however many tasks are scheduled."""
 
 
+AGREED = "SELECT value FROM agreement WHERE name = ?"
+
+AGREE = """
+INSERT INTO agreement (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+
+
 class TaskQueue(Store):
     """The methods of `acked.broker.Broker` that move tasks."""
 
@@ -164,6 +172,15 @@ class TaskQueue(Store):
                     "DELETE FROM worker WHERE boot <> ? OR lease_until <= ?", (boot, steady)
                 )
         return self._seize(ORPHANED, (boot, steady), by)
+
+    def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
+        name = name.encode(errors="replace").decode()
+        with self._database.transaction() as connection:
+            rows = fetch(connection, AGREED, (name,))
+            found: bytes | None = rows[0][0] if rows else None
+            if found == old:
+                connection.execute(AGREE, (name, new))
+        return found
 
     def wait(self, queues: Sequence[str], timeout: float) -> None:
         self._waiting.wait(queues, timeout)

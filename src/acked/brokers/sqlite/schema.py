@@ -10,7 +10,7 @@ import apsw
 
 from acked.errors import ConfigurationError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x41434B44
 """``ACKD``: tells our file from another program's (https://sqlite.org/fileformat2.html)."""
 

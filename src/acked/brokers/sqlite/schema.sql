@@ -115,6 +115,12 @@ CREATE TABLE counter (
     PRIMARY KEY (minute, queue, task, what)
 ) STRICT, WITHOUT ROWID;
 
+-- See `Broker.exchange`.
+CREATE TABLE agreement (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE pause (
     queue TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

@@ -134,6 +134,31 @@ CREATE TABLE {schema}.pause (
     queue bytea PRIMARY KEY
 );
 
+-- See `Broker.exchange`.
+CREATE TABLE {schema}.agreement (
+    name bytea PRIMARY KEY,
+    value bytea NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION {schema}.exchange(asked bytea, old bytea, new bytea) RETURNS bytea
+LANGUAGE plpgsql AS $$
+DECLARE
+    there bytea;
+BEGIN
+    LOOP
+        IF old IS NULL THEN
+            INSERT INTO {schema}.agreement (name, value) VALUES (asked, new) ON CONFLICT DO NOTHING;
+        ELSE
+            UPDATE {schema}.agreement SET value = new WHERE name = asked AND value = old;
+        END IF;
+        IF FOUND THEN RETURN old; END IF;
+        SELECT value INTO there FROM {schema}.agreement WHERE name = asked;
+        -- It may be what was asked for by now: then it is tried again, so that *old* means done.
+        IF there IS DISTINCT FROM old THEN RETURN there; END IF;
+    END LOOP;
+END
+$$;
+
 -- See `acked.tally.Count`.
 CREATE TABLE {schema}.counter (
     minute bigint NOT NULL,

@@ -37,6 +37,7 @@
 --   lease                    zset    worker -> steady time at which its lease runs out
 --   counter:<minute>         hash    JSON of queue, task and what is counted -> how many
 --   minutes                  zset    minute -> minute, of the key before
+--   agreed                   hash    name -> what is agreed on under it, see `Broker.exchange`
 --   beat                     hash    worker -> lease in seconds and latest beat, MessagePack
 --   wake:<queue>             list    one token for each waiter that should look for work
 --   seized:<base>            string  what a seizure with tokens from that base gave, for an hour
