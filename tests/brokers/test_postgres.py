@@ -25,7 +25,7 @@ def shared_url(server: PostgresServer) -> str:
     return server.fresh()
 
 
-TABLES = "task, waiting, running, done, attempt, note, tally, counter, worker, pause"
+TABLES = "task, waiting, running, done, attempt, note, tally, counter, worker, pause, agreement"
 
 
 def empty(url: str) -> None:
