@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from acked.app import Acked
-from acked.broker import Records
+from acked.broker import Records, worker_of
 from acked.delivery import Event, Failure, State
 from acked.errors import MessageUnreadable
 from acked.message import Message, decode, decode_arguments
@@ -95,6 +95,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         process: Who holds it, or held it last.
         pids: While it runs on this host: of the task processes of its worker, one of which runs it.
+        worker_lost: It is RUNNING, and the lease of its worker has run out; nobody has noticed yet.
         revoke_asked: It was revoked while it ran.
         args, kwargs, headers, result: As JSON data, redacted; None where there are none to read.
         options: What the call set besides.
@@ -115,6 +116,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     finished: datetime | None
     process: str
     pids: list[int]
+    worker_lost: bool
     attempts_counted: int
     retries: int
     losses: int
@@ -181,6 +183,7 @@ def story(
         finished=line.finished,
         process=record.consumer,
         pids=list(pids),
+        worker_lost=record.state is State.RUNNING and _is_lost(records, record.consumer),
         attempts_counted=record.attempt,
         retries=record.retries,
         losses=record.losses,
@@ -193,6 +196,11 @@ def story(
         attempts=attempts,
         **_sent(record, parameter_names(app, record.task)),
     )
+
+
+def _is_lost(records: Records, consumer: str) -> bool:
+    name = worker_of(consumer)
+    return any(each.worker == name and each.lease_left < 0 for each in records.workers())
 
 
 def _sent(record: Record, names: Sequence[str]) -> dict[str, Any]:

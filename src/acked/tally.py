@@ -115,7 +115,8 @@ class Tally:
             self._counts[minute, queue, task, what] += 1
             if what == "loss" and settlement.event is Event.FAIL:
                 self._counts[minute, queue, task, "failure"] += 1
-            if settlement.started is not None:
+            # When a lost attempt ended nobody knows: it may have been noticed much later.
+            if settlement.started is not None and not settlement.loss:
                 ran = bucket_of(settlement.at - settlement.started)
                 self._counts[minute, queue, task, f"run:{ran}"] += 1
             if waited is not None:

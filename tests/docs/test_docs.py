@@ -279,7 +279,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
         inline = re.findall(r"`(acked [^`]+)`", prose(page))
         for text in [*fenced, *inline]:
             for line in text.splitlines():
-                words = shlex.split(line, comments=True)
+                words = shlex.split(line.partition(" >> ")[0], comments=True)
                 if words[:1] == ["acked"] and "..." not in words:
                     yield f"{name(page)}: {line.strip()}", words[1:]
 

@@ -52,7 +52,7 @@ if os.environ.get("SHOP_NO_AGREEMENT"):
 RSS_LIMIT = 512 * 1024 * 1024
 
 
-@app.task(bind=True)
+@app.task(bind=True, max_losses=int(os.environ.get("SHOP_MAX_LOSSES", "3")))
 def work(self: Task[..., None], seconds: float = 0.0) -> None:
     """Work for a while, and say when it began and ended."""
     note("start", task=self.request.id)

@@ -78,7 +78,7 @@ def test_a_killed_worker_is_told_as_an_interruption_and_ends_in_a_check_mark(
     first.kill_tree()
     shop.work("doomed")
     shows(page, Phase.INTERRUPTED, "Interrupted, continuing")
-    expect(card(page)).to_contain_text("It continues by itself.")
+    expect(card(page)).to_contain_text("It continues as soon as another worker is free.")
     shop.let(gate, 4)
     shows(page, Phase.DONE)
     settles(page, ".check", "strokeDashoffset", "0px")

@@ -86,6 +86,16 @@ def test_the_time_left_is_not_told_of_a_run_that_may_have_gone_on_from_a_checkpo
     assert seen(State.RUNNING, RETRIED, claimed=NOW - 4, progress=progress).countdown is None
 
 
+@pytest.mark.parametrize(("silent", "told"), [(3.0, True), (9.9, True), (10.1, False)])
+def test_the_time_left_is_not_told_once_the_task_says_nothing_for_long(
+    silent: float, told: bool
+) -> None:
+    """A step took 2 2/3 seconds so far."""
+    progress = Progress(done=3, total=12, at=NOW - silent)
+    view = seen(State.RUNNING, claimed=NOW - silent - 8, progress=progress)
+    assert (view.countdown is not None) is told
+
+
 def test_a_retry_tells_when_it_comes_and_which_run_it_is() -> None:
     record = Record(id="a", body=b"{}", state=State.SCHEDULED, due=NOW + 30, retries=1)
     view = view_of(Known(record=record, attempts=[RETRIED], tries=5), now=NOW)
@@ -104,6 +114,8 @@ def test_a_run_after_a_lost_one_says_so_for_a_while_and_how_far_it_is() -> None:
     for said in (None, progress):
         assert seen(State.RUNNING, LOST, claimed=NOW - 1, progress=said).phase is Phase.INTERRUPTED
         assert seen(State.RUNNING, LOST, claimed=NOW - 60, progress=said).phase is Phase.WORKING
+    assert seen(State.RUNNING, LOST, claimed=NOW - 3).phase is Phase.INTERRUPTED
+    assert seen(State.RUNNING, LOST, claimed=NOW - 3, progress=progress).phase is Phase.WORKING
     assert seen(State.RUNNING, LOST, claimed=NOW - 1, progress=progress).amount == "1 of 4"
 
 

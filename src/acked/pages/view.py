@@ -26,11 +26,16 @@ from acked.redaction import redact_text
 TEXT_LIMIT = 300
 """Characters shown of any text that comes from a task."""
 
-RECOVERING = 5.0
-"""Seconds for which a run that follows a lost one says so."""
+RECOVERING, GOING_ON = 5.0, 2.0
+"""Seconds for which a run that follows a lost one says so; and for which it does although it has
+said by itself how far it is."""
 
 TELLING = 2.0
 """Seconds a task must have run before its pace says when it will be done."""
+
+OVERDUE, SLACK = 3.0, 2.0
+"""How many times what a step took so far it may take, and seconds on top, before the time that is
+left is not told any more: who says nothing for so long may be dead."""
 
 TELLABLE = 30 * 86_400.0
 """Seconds beyond which nobody believes a time that is left."""
@@ -214,8 +219,9 @@ def _running(record: Record, known: Known, now: float, words: Words) -> TaskView
     # What the run before had reached stays on the page until this one says something.
     shown = progress or record.progress
     fraction = _fraction(shown)
+    noticed = GOING_ON if progress else RECOVERING
     recovers = not record.revoke and (
-        known.is_lost or (last is not None and _was_interrupted(last) and now - began < RECOVERING)
+        known.is_lost or (last is not None and _was_interrupted(last) and now - began < noticed)
     )
     if recovers:
         phase, headline, detail = Phase.INTERRUPTED, words.interrupted, words.interrupted_detail
@@ -229,7 +235,7 @@ def _running(record: Record, known: Known, now: float, words: Words) -> TaskView
         fraction=fraction,
         amount=_amount(shown, words) if fraction is not None else "",
         attempt=_attempt(record, known, words),
-        countdown=None if known.is_lost else _left(progress, began, known.attempts, words),
+        countdown=None if known.is_lost else _left(progress, began, now, known.attempts, words),
         can_cancel=not record.revoke,
     )
 
@@ -298,7 +304,7 @@ def _number(value: float) -> str:
 
 
 def _left(
-    progress: Progress | None, began: float, attempts: Sequence[Attempt], words: Words
+    progress: Progress | None, began: float, now: float, attempts: Sequence[Attempt], words: Words
 ) -> Countdown | None:
     """When it will be done, at the pace so far.
 
@@ -309,7 +315,7 @@ def _left(
     if progress is None or not fraction or fraction >= 1.0 or attempts:
         return None
     ran = progress.at - began
-    if ran < TELLING:
+    if ran < TELLING or now - progress.at > OVERDUE * ran / max(progress.done, 1.0) + SLACK:
         return None
     left = ran * (1.0 - fraction) / fraction
     return Countdown(words.time_left, progress.at + left) if left < TELLABLE else None

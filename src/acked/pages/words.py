@@ -51,7 +51,9 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     count_unknown: str = "{count} unknown"
 
     trying_again_detail: str = "Something went wrong. It will be tried again by itself."
-    interrupted_detail: str = "What was working on it stopped. It continues by itself."
+    interrupted_detail: str = (
+        "What was working on it stopped. It continues as soon as another worker is free."
+    )
     failed_detail: str = "Something went wrong."
     cancelled_detail: str = "It was stopped before it was finished."
     expired_detail: str = "It could not be started in time."

@@ -105,7 +105,10 @@ def _facts(story: Story, now: datetime) -> list[tuple[str, str]]:
         ("due", _when(story.due, now) if _delayed(story) else ""),
         ("claimed", _when(story.claimed, now)),
         ("finished", _when(story.finished, now)),
-        ("process", story.process),
+        (
+            "process",
+            f"{story.process} (lost: no heartbeat)" if story.worker_lost else story.process,
+        ),
         ("pid", _one_of(story.pids)),
         ("attempts", counts),
         *[(name, _option(value, now)) for name, value in story.options.items()],

@@ -77,6 +77,9 @@ export class Card {
     const { view } = state;
     const parts = this.#parts;
     const percent = view.fraction === null ? null : Math.floor(view.fraction * 100);
+    // What is around it stays where it is when the last lines go.
+    const height = before && state.settled && !this.#silent ? `${parts.card.offsetHeight}px` : "";
+    parts.card.style.minHeight = height;
     // Without a state before there is nothing to move from: what was done is shown as done.
     parts.card.toggleAttribute("data-moves", Boolean(before));
     parts.card.dataset.phase = view.phase;
@@ -157,7 +160,7 @@ export class Card {
   #say(parts) {
     clearTimeout(this.#saying);
     this.#said = performance.now();
-    const text = parts.filter(Boolean).join(". ");
+    const text = parts.filter(Boolean).join(". ").replaceAll(".. ", ". ");
     const failed = this.#state.view.phase === "failed";
     this.#parts.alert.textContent = failed ? text : "";
     this.#parts.status.textContent = failed ? "" : text;
