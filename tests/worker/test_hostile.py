@@ -172,6 +172,23 @@ def test_records_that_were_tampered_with_end_with_a_reason_and_stop_nobody(shop:
     assert all(shop.record(r.id).state is State.SUCCESS for r in [*good, *more])
 
 
+@on_every_server
+def test_an_id_of_a_megabyte_is_refused_or_run_and_stops_nobody(shop: Shop) -> None:
+    """T38: acked itself sends none longer than 200 characters; another program might."""
+    long_id = "x" * 2**20
+    worker = shop.work(processes=1)
+    processes = worker.processes
+    try:
+        shop.app.broker.send([Message(id=long_id, task="tests.harness.shop.noop")])
+    except BrokerError as refused:
+        assert len(str(refused)) < 1_000
+        assert shop.app.records.get(long_id) is None
+    else:
+        shop.finish(long_id)
+    shop.finish(*(each.id for each in shop.tasks.noop.delay_many([(n,) for n in range(20)])))
+    assert worker.processes == processes
+
+
 def judge_bad(shop: Shop, task_id: str, body: bytes) -> None:
     """A message that is none has ended, for a reason that is told."""
     record = shop.record(task_id)

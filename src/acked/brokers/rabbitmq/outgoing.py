@@ -28,6 +28,16 @@ SHORT = 255
 """Bytes that AMQP has for a property."""
 
 
+LONGEST_ID = 64 * 1024
+"""Bytes that a header has for an id: all headers of a message go in one frame, which RabbitMQ
+bounds at 128 KiB. It closes the connection of who sends more."""
+
+
+def has_room(task_id: str) -> bool:
+    """Whether a message can name the task. acked sends no id that is so long."""
+    return len(task_id) * 4 <= LONGEST_ID or len(task_id.encode(errors="replace")) <= LONGEST_ID
+
+
 class Outgoing(msgspec.Struct, frozen=True):
     """A message to publish.
 

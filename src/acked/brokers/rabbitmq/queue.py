@@ -12,7 +12,7 @@ from functools import partial
 
 from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
-from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.outgoing import LONGEST_ID, Outgoing, has_room
 from acked.brokers.rabbitmq.pulse import Pulse
 from acked.brokers.rabbitmq.recovering import Lost
 from acked.brokers.rabbitmq.session import Session, Sessions
@@ -47,6 +47,10 @@ class TaskQueue:
     def send(self, messages: Sequence[Message]) -> None:
         if not messages:
             return
+        if not all(has_room(each.id) for each in messages):
+            raise BrokerError(
+                f"RabbitMQ takes no id of more than {LONGEST_ID} bytes", nothing_stored=True
+            )
         now = self._ledger.clock.now()
         outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
         with self._sessions.use() as session:

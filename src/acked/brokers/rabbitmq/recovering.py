@@ -15,7 +15,7 @@ from collections import defaultdict
 from concurrent.futures import CancelledError, Future
 
 from acked.broker import Ledger
-from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.outgoing import Outgoing, has_room
 from acked.brokers.rabbitmq.session import Session
 from acked.brokers.rabbitmq.topology import again, line
 from acked.errors import BrokerError
@@ -70,7 +70,7 @@ class Lost:
         self._sent = {key: at for key, at in self._sent.items() if here - at < AGAIN}
         late: defaultdict[str, list[Record]] = defaultdict(list)
         for record in self._ledger.overdue(self._ledger.clock.now() - OVERDUE, AT_ONCE):
-            if record.id not in self._sent:
+            if record.id not in self._sent and has_room(record.id):
                 late[line(record.queue, record.priority)].append(record)
         if late:
             self._late = late
