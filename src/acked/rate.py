@@ -3,7 +3,7 @@
 The workers of a task agree on two times, which they keep with the broker: from when the next start
 is free, and where the line of those ends that were sent away. Whoever asks too early is told when
 to ask again, and waits in the queue meanwhile, not in a worker. This is the generic cell rate
-algorithm (ITU-T I.371) with a tolerance of `LATE`, so starts are spread evenly, none are saved up.
+algorithm (ITU-T I.371) with a small tolerance, so starts are spread evenly, none are saved up.
 
 Nothing is promised to who waits. A place in the line is an estimate: when those before it are
 revoked or purged, nobody has to be told, and what asks next may start at once.
@@ -20,17 +20,20 @@ from acked.errors import ConfigurationError
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
+SLOWEST = 1e-9
+"""Starts in a unit of time, of which fewer are a mistake."""
+
 LATE = 0.1
 """Seconds within which starts that came late are made up for: a task is taken up a little after its
 time, and the rate would suffer."""
 
 FARTHEST = 300.0
-"""Seconds after which the last in line asks again, however long the line: those before it may not
-be there any more."""
+"""Seconds after which everybody asks again, however long the line and the interval: those before it
+may not be there any more, and the rate may be another."""
 
 UNUSED = 1.0
-"""Seconds, or one interval where that is longer, for which nobody has asked for a free start if the
-line is empty."""
+"""When a start has been free for so many seconds, or for an interval where that is longer, nobody
+has come for it: the line is empty."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -54,7 +57,7 @@ class Rate(msgspec.Struct, frozen=True):
             count, seconds = float(cast("str", number)), UNITS[unit.strip() or "s"]
         except (ValueError, TypeError, KeyError, OverflowError):
             count, seconds = math.nan, 1.0
-        if isinstance(value, bool) or not 0 <= count < math.inf:
+        if isinstance(value, bool) or not 0 <= count < math.inf or 0 < count < SLOWEST:
             raise ConfigurationError(
                 f"rate_limit={value!r} is no rate. Write how many may start in a second, a minute "
                 'or an hour: "10/s", "100/m", "5/h".'
@@ -69,11 +72,11 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
 
     Args:
         free: From when the next start is free.
-        end: Where the next one that is sent away is sent to.
+        place: The next place in the line: until when the next one that is sent away waits.
     """
 
     free: float
-    end: float
+    place: float
 
 
 def ask(
@@ -92,13 +95,14 @@ def ask(
     """
     if line is None or line.free + max(interval, UNUSED) <= now:
         line = Line(now, now)
-    farthest = max(FARTHEST, interval)
-    # Neither is further ahead than this, unless the clock was set back or the rate was raised.
-    free = min(max(line.free, now - LATE), now + interval)
-    end = line.end if line.end <= now + farthest + interval else free
+    # Who asks again only after a while is late by so much, too.
+    late = LATE if interval <= FARTHEST else FARTHEST
+    # Neither is further ahead than this, unless the clock was set back.
+    free = min(max(line.free, now - late), now + interval)
+    place = line.place if line.place <= now + FARTHEST + interval else free
     if free <= now:
-        return Line(free + interval, end), None
-    place = max(end, free)
-    if place > now + farthest:
-        return Line(free, end), now + farthest * (0.5 + roll / 2)
+        return Line(free + interval, place), None
+    place = max(place, free)
+    if place > now + FARTHEST:
+        return Line(free, place), now + FARTHEST * (0.5 + roll / 2)
     return Line(free, place + interval), place

@@ -341,7 +341,8 @@ CELERY_ALONE = {
 """Names of Celery that have no counterpart; the pages say so."""
 
 ELSEWHERE = {
-    "chaos", "consumer_timeout", "cp", "dbstat", "helpers", "httpx", "kills", "make", "manager",
+    "chaos", "consumer_timeout", "cp", "dbstat", "flushAppendOnlyFile", "helpers", "httpx", "kills",
+    "make", "manager",
     "scan", "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
     "SSL_CERT_FILE", "UPDATE",
 }  # fmt: skip

@@ -66,6 +66,11 @@ def work_slowly(self: Task[..., None]) -> None:
     note("start", task=self.request.id)
 
 
+@app.task(bind=True, rate_limit="12/m")
+def work_rarely(self: Task[..., None]) -> None:
+    note("start", task=self.request.id)
+
+
 @app.task(bind=True, rate_limit="1200/m")
 async def work_slowly_async(self: Task[..., None]) -> None:
     note("start", task=self.request.id)

@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +20,7 @@ from acked.errors import BrokerError
 from tests.harness.checker import Verdict
 from tests.harness.places import SERVERS, sever
 from tests.harness.workers import Worker, until
+from tests.servers.redis import RedisServer
 from tests.worker.conftest import Shop, address, on, on_every_server
 from tests.worker.forms import LEASE, LONG, report, sizes
 
@@ -45,8 +47,25 @@ def first_start_after(shop: Shop, moment: float) -> float | None:
     return next((x["at"] for x in shop.history("start") if x["at"] > moment), None)
 
 
+@pytest.fixture
+def _flushing(shop: Shop) -> Iterator[None]:
+    """A Redis that has on disk what it answered. With ``everysec`` it puts writes off while its
+    disk is busy, and a kill costs what was answered meanwhile."""
+    server = shop.place.running
+    if not isinstance(server, RedisServer):
+        yield
+        return
+    before = server.options["appendfsync"]
+    server.options["appendfsync"] = "always"  # for each start
+    server.ask("CONFIG", "SET", "appendfsync", "always")
+    yield
+    server.options["appendfsync"] = before
+    server.ask("CONFIG", "SET", "appendfsync", before)
+
+
 @pytest.mark.kills
 @on_every_server
+@pytest.mark.usefixtures("_flushing")
 @pytest.mark.timeout(900 if LONG else 120)
 def test_a_broker_killed_while_it_is_sent_to_loses_and_doubles_nothing(shop: Shop) -> None:
     """T13: kill -9 and restart; two producers, two workers."""
@@ -172,6 +191,7 @@ def test_a_half_broken_network_loses_and_doubles_nothing(shop: Shop) -> None:
 
 
 @on_every_server
+@pytest.mark.usefixtures("_flushing")
 @pytest.mark.timeout(900 if LONG else 120)
 def test_a_send_to_a_broker_that_is_away_raises_in_time_and_stores_nothing_by_half(
     shop: Shop,

@@ -19,7 +19,7 @@ def promises(shop: Shop) -> list[str]:
 @pytest.mark.parametrize(
     ("appendfsync", "told"),
     [
-        ("everysec", "a power loss of its host may lose the last second (appendfsync everysec)"),
+        ("everysec", "A power loss of its host may lose the last second (appendfsync everysec)"),
         ("always", "Every write is on disk before it is answered (appendfsync always)"),
     ],
 )

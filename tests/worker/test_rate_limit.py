@@ -61,6 +61,18 @@ def test_what_waits_its_turn_is_scheduled_with_the_reason_and_holds_nobody_up(sh
     assert {record.reason for record in waiting} == {"waits its turn: rate limit 20/s"}
 
 
+def test_no_permit_is_spent_on_what_cannot_start_here_and_now(shop: Shop) -> None:
+    """While the main thread is busy, what is claimed for coroutines may be a task for it."""
+    shop.work(processes=1)
+    busy = shop.tasks.work.delay(2.0).id
+    until(lambda: shop.record(busy).state is State.RUNNING, what="a busy thread")
+    rare = shop.tasks.work_rarely.delay().id  # one in five seconds
+    before, after = shop.finish(busy, rare)
+    assert before.finished is not None
+    assert after.claimed is not None
+    assert after.claimed - before.finished < 0.5
+
+
 def test_who_comes_after_a_purge_does_not_wait_for_what_is_gone(shop: Shop) -> None:
     shop.tasks.work_slowly.delay_many([()] * 1_000)
     shop.work(processes=1)

@@ -33,9 +33,10 @@ said by itself how far it is."""
 TELLING = 2.0
 """Seconds a task must have run before its pace says when it will be done."""
 
-OVERDUE, SLACK = 3.0, 2.0
+OVERDUE, SLACK, STEPS = 3.0, 2.0, 1_000
 """How many times what a step took so far it may take, and seconds on top, before the time that is
-left is not told any more: who says nothing for so long may be dead."""
+left is not told any more: who says nothing for so long may be dead. Of more steps than that a
+report says many at once, and may be as late again as it was."""
 
 TELLABLE = 30 * 86_400.0
 """Seconds beyond which nobody believes a time that is left."""
@@ -315,7 +316,8 @@ def _left(
     if progress is None or not fraction or fraction >= 1.0 or attempts:
         return None
     ran = progress.at - began
-    if ran < TELLING or now - progress.at > OVERDUE * ran / max(progress.done, 1.0) + SLACK:
+    step = OVERDUE * ran / max(progress.done, 1.0) if progress.total <= STEPS else ran
+    if ran < TELLING or now - progress.at > step + SLACK:
         return None
     left = ran * (1.0 - fraction) / fraction
     return Countdown(words.time_left, progress.at + left) if left < TELLABLE else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import msgspec
 
@@ -14,6 +15,17 @@ from acked.rate import Line, Rate, ask
 UNANSWERED = 1.0
 """Seconds after which it is asked again where the broker does not answer."""
 
+FRESH = 1.0
+"""Seconds for which who is sent far away is not worth a question to the broker: in a long line that
+is nearly everybody."""
+
+
+class _Known(msgspec.Struct):
+    """What the workers had agreed on, JSON of a `Line`, and when it was read (monotonic)."""
+
+    raw: bytes | None = None
+    read: float = float("-inf")
+
 
 class Permits:
     """The permits of one process. Safe from any thread.
@@ -24,17 +36,21 @@ class Permits:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._known: dict[str, bytes | None] = {}
+        self._lines: dict[str, _Known] = {}
 
-    def refusal(self, held: Delivery, task: str, rate: Rate) -> Settlement | None:
-        """None where *held* may start, which is counted; else its settlement: it waits its turn.
+    def take(self, held: Delivery, task: str, rate: Rate) -> Settlement | None:
+        """Take the permit to start *held* now; or its settlement, since it has to wait its turn.
+
+        A permit that is not used is lost: ask when all else is ready.
 
         Args:
             held: The delivery.
             task, rate: The name of its task, and how often that may start.
         """
+        # Not the task alone: while a new rate is deployed, workers of both would share a line.
+        name = f"rate:{rate.interval!r}:{task}"
         try:
-            not_before = self._ask(f"rate:{task}", rate)
+            not_before = self._ask(name, rate.interval)
         except BrokerError as error:
             now = self._broker.clock.now()
             return Settlement.postponed(
@@ -48,18 +64,22 @@ class Permits:
             reason=f"waits its turn: rate limit {rate.text}",
         )  # fmt: skip
 
-    def _ask(self, name: str, rate: Rate) -> float | None:
-        known = self._known.get(name)
+    def _ask(self, name: str, interval: float) -> float | None:
+        known = self._lines.setdefault(name, _Known())
         while True:
-            line, not_before = ask(
-                _line(known), rate.interval, now=self._broker.clock.now(), roll=random.random()
+            old = known.raw
+            line = _line(old)
+            new, not_before = ask(
+                line, interval, now=self._broker.clock.now(), roll=random.random()
             )
-            new = msgspec.json.encode(line)
-            found = self._broker.exchange(name, known, new)
-            if found == known:
-                self._known[name] = new
+            no_place = not_before is not None and line is not None and new.place == line.place
+            if no_place and time.monotonic() < known.read + FRESH:
                 return not_before
-            known = found
+            raw = msgspec.json.encode(new)
+            found = self._broker.exchange(name, old, raw)
+            known.raw, known.read = raw if found == old else found, time.monotonic()
+            if found == old:
+                return not_before
 
 
 def _line(raw: bytes | None) -> Line | None:

@@ -182,7 +182,7 @@ class TaskProcess:
             self._submit(self._coroutines, ready)
         elif self._threads is not None:
             self._submit(self._threads, ready)
-        else:
+        elif self._may_start(ready):
             self._run_here(ready)
         # Before the slot is cleared: a process between two tasks has not lost the broker.
         self._section.mark_polled(time.monotonic())
@@ -226,6 +226,9 @@ class TaskProcess:
             self._feed.give_back()
             self._wait_for_a_place(lane)
             return
+        if not self._may_start(attempt):
+            lane.places.give(slot)
+            return
         self._rouse_watcher()
         lane.submit(attempt, slot)
 
@@ -248,10 +251,17 @@ class TaskProcess:
         return self._broker.clock.now()
 
     def _prepare(self, held: Delivery) -> Attempt | Settlement:
-        ready = prepare(held, self._app.tasks, self._app.records, self._consumer, now=self._now())
-        if isinstance(ready, Attempt) and ready.task.rate is not None:
-            return self._permits.refusal(held, ready.task.name, ready.task.rate) or ready
-        return ready
+        return prepare(held, self._app.tasks, self._app.records, self._consumer, now=self._now())
+
+    def _may_start(self, attempt: Attempt) -> bool:
+        """Whether its rate limit allows it now; settled where it does not. Asked last."""
+        rate = attempt.task.rate
+        if rate is None:
+            return True
+        refused = self._permits.take(attempt.held, attempt.task.name, rate)
+        if refused is not None:
+            self._feed.done(refused)
+        return refused is None
 
     def _worn_out(self) -> bool:
         """Whether this process has run enough and is to be replaced."""
@@ -350,8 +360,10 @@ class TaskProcess:
                 # claimed here until this one's is, or the same delivery would go to and fro.
                 self._handed_back = True
                 self._feed.done(Settlement.unstarted(held, at=self._now()))
-            else:
+            elif self._may_start(ready):
                 lane.submit(ready, slot)
+            else:
+                lane.places.give(slot)
 
 
 def main(app: Acked, section: Section, consumer: str, options: WorkerOptions) -> None:

@@ -131,15 +131,15 @@ def _persistence(setup: Setup) -> Condition:
         case "everysec":
             return Condition(
                 subject=subject, level="info", is_promise=True,
-                text="The end of the server loses nothing; a power loss of its host may lose the "
-                "last second (appendfsync everysec). With appendfsync always it would lose "
-                "nothing, at the cost of a flush for each write.",
+                text="A power loss of its host may lose the last second (appendfsync everysec); "
+                "so may a kill of the server while its disk is slow. With appendfsync always "
+                "neither would lose anything, at the cost of a flush for each write.",
             )  # fmt: skip
         case None:
             return Condition(
                 subject=subject, level="info", is_promise=True,
-                text="The end of the server loses nothing; what a power loss of its host costs, "
-                "its appendfsync decides, which it does not tell.",
+                text="What a power loss of its host costs, or a kill of the server while its disk "
+                "is slow, its appendfsync decides, which it does not tell.",
             )  # fmt: skip
         case other:
             return Condition(
