@@ -49,9 +49,9 @@ chaos: $(VENV)/.test test-packages ## The faults in their long form, with what t
 TIMES ?= 10
 
 .PHONY: kills
-kills: $(VENV)/.test test-packages ## The kill tests in their short form, ten times in a row (TIMES=10)
+kills: $(VENV)/.test test-packages ## The kill tests in their short form, on every broker, ten times (TIMES=10)
 	for run in $$(seq $(TIMES)); do \
-	    $(BIN)/pytest -m kills --numprocesses 2 --dist load -rP || exit; \
+	    ACKED_EVERYWHERE=1 $(BIN)/pytest -m kills --numprocesses 2 --dist load -rP || exit; \
 	done
 
 .PHONY: bench

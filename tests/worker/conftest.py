@@ -22,15 +22,16 @@ from tests.harness.places import BROKERS, SERVERS, Place, Servers
 from tests.harness.producer import Producer
 from tests.harness.workers import Worker, until
 from tests.servers.proxy import Proxy
-from tests.worker.forms import LONG
+from tests.worker.forms import EVERYWHERE
 
 HOSTS = ("redis", "postgres", "rabbitmq+redis", "rabbitmq+postgres")
 """What workers on several hosts can share: a file is out of their reach."""
 
 
 def on(*places: str, short: Sequence[str] = ()) -> pytest.MarkDecorator:
-    """Run a test on shops at *places*; in the short form, where it is given, on *short* alone."""
-    return pytest.mark.parametrize("shop", places if LONG or not short else short, indirect=True)
+    """Run a test on shops at *places*; in ``make test``, where it is given, on *short* alone."""
+    chosen = places if EVERYWHERE or not short else short
+    return pytest.mark.parametrize("shop", chosen, indirect=True)
 
 
 on_every_broker = on(*BROKERS)

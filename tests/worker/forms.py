@@ -13,6 +13,9 @@ SHORT_LEASE = 2.0, 0.5
 """Lease and heartbeat, seconds."""
 
 LONG = os.environ.get("ACKED_LONG") == "1"
+EVERYWHERE = LONG or os.environ.get("ACKED_EVERYWHERE") == "1"
+"""On every broker, also what the short form has on some alone (``make kills``)."""
+
 LEASE = 4.0
 """Seconds of the lease in tests that set no other."""
 
