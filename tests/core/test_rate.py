@@ -33,20 +33,10 @@ def test_none_and_zero_are_no_limit(value: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "",
-        "fast",
-        "10/d",
-        "10 per second",
-        "-1/s",
-        -1,
-        "nan",
-        "inf/s",
-        "1e-320/s",
-        True,
-        [10],
+        "", "fast", "10/d", "10 per second", "-1/s", -1, "nan", "inf/s", "1e-320/s", True, [10],
         "1/2/s",
     ],
-)
+)  # fmt: skip
 def test_what_is_no_rate_is_refused_with_the_remedy(value: object) -> None:
     with pytest.raises(ConfigurationError) as refused:
         Rate.parse(value)
@@ -160,7 +150,7 @@ def test_a_clock_that_is_set_back_costs_an_interval_at_most(interval: float) -> 
     assert again is None
 
 
-def test_a_rate_that_was_raised_holds_at_once() -> None:
+def test_a_start_that_is_further_ahead_than_an_interval_is_brought_nearer() -> None:
     line, _ = ask(None, 3600.0, now=1000.0, roll=0.0)
     line, _ = ask(line, 0.1, now=1000.0, roll=0.0)
     _, again = ask(line, 0.1, now=1000.2, roll=0.0)

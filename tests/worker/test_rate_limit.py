@@ -78,7 +78,7 @@ def test_who_comes_after_a_purge_does_not_wait_for_what_is_gone(shop: Shop) -> N
     shop.work(processes=1)
     until(lambda: shop.waiting() == 0, what="a line of all of them")
     assert shop.app.records.purge("default") > 800
-    time.sleep(1.5)
+    time.sleep(1.5)  # a line is empty once nobody has come for a free start for a second
     shop.finish(shop.tasks.work_slowly.delay().id, within=5.0)
 
 
