@@ -451,6 +451,26 @@ class TestFaults:
         broker.send([message("b")])
         assert claim(broker, 1)[0].id == "b"
 
+    def test_a_message_that_is_refused_is_sent_again_for_a_while(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        server.limit_queues(broker._address.vhost, 1)
+        until(lambda: not _can_send(broker), "a full queue")
+        with pytest.raises(BrokerError, match="refused 1 of 1 messages: a queue is full"):
+            broker.send([message("b")])
+
+        sending = threading.Thread(target=broker.send, args=([message("c")],))
+        sending.start()
+        time.sleep(0.1)  # Long enough for it to be refused.
+        assert sending.is_alive()
+        server.limit_queues(broker._address.vhost, 1000)
+        sending.join(PATIENCE)
+
+        came: list[str] = []
+        until(lambda: "c" in came or came.extend(h.id for h in claim(broker, 1)), "the message")
+
     def test_a_long_task_outlives_the_time_that_rabbitmq_gives_consumers(
         self, connect: Opener, server: RabbitServer
     ) -> None:

@@ -151,6 +151,14 @@ class RabbitServer(Server):
         """Close every client's connection, as an operator would."""
         self.evaluate('rabbit_networking:close_all_connections("closed by the test")')
 
+    def limit_queues(self, vhost: str, messages: int) -> None:
+        """Have the queues of *vhost* refuse what is beyond that many messages."""
+        self.evaluate(
+            f'rabbit_policy:set(<<"{vhost}">>, <<"limit">>, <<".*">>, '
+            f'[{{<<"max-length">>, {messages}}}, {{<<"overflow">>, <<"reject-publish">>}}], '
+            '0, <<"queues">>, <<"acked">>)'
+        )
+
     def alarm(self, on: bool) -> None:
         """Raise or clear the memory alarm."""
         what = "0.0000001" if on else "0.8"

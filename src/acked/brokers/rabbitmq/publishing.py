@@ -29,6 +29,10 @@ logger = logging.getLogger("acked.broker")
 PAY_AGAIN = 1.0
 """Seconds between two tries to publish what is owed."""
 
+REFUSED_AGAIN = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before each further try to publish what RabbitMQ refused. A queue refuses messages while
+it looks for a leader, and one just made may on a busy machine; a queue that is full stays so."""
+
 OWED_AT_MOST = 20_000
 """Messages that are remembered as owed; what is beyond, `recovering` finds."""
 
@@ -49,12 +53,13 @@ class _Batch:
     def __init__(self) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left = 0
-        self.refused = 0
+        self.refused: set[str] = set()
         self.homeless: set[str] = set()
 
-    def confirm(self, *, refused: bool) -> None:
+    def confirm(self, task_id: str, *, refused: bool) -> None:
         self.left -= 1
-        self.refused += refused
+        if refused:
+            self.refused.add(task_id)
         if not self.left and not self.done.done():
             self.done.set_result(None)
 
@@ -118,11 +123,11 @@ class Publisher:
         Raises:
             BrokerError: It may have none, some, or all of them.
         """
-        homeless = await self._publish(messages)
+        homeless = await self._insist(messages)
         if homeless:
             # Somebody deleted the queue since we made it.
             self._made.clear()
-            homeless = await self._publish([each for each in messages if each.task_id in homeless])
+            homeless = await self._insist(_of(homeless, messages))
         if homeless:
             raise BrokerError(f"RabbitMQ has no queue for {len(homeless)} messages, though made")
 
@@ -192,8 +197,26 @@ class Publisher:
                     self._suspects.made(name)
                 self._made.add(name)
 
-    async def _publish(self, messages: Sequence[Outgoing]) -> set[str]:
-        """Publish *messages*; which tasks' were given back for want of a queue."""
+    async def _insist(self, messages: Sequence[Outgoing]) -> set[str]:
+        """Publish *messages*, and what is refused of them again; which tasks' were given back for
+        want of a queue."""
+        batch = await self._publish(messages)
+        homeless = batch.homeless
+        for pause in REFUSED_AGAIN:
+            if not batch.refused:
+                return homeless
+            await asyncio.sleep(pause)
+            batch = await self._publish(_of(batch.refused, messages))
+            homeless |= batch.homeless
+        if batch.refused:
+            raise BrokerError(
+                f"RabbitMQ at {self._address.masked} refused {len(batch.refused)} of "
+                f"{len(messages)} messages: a queue is full, or most of its nodes are away"
+            )
+        return homeless
+
+    async def _publish(self, messages: Sequence[Outgoing]) -> _Batch:
+        """Publish *messages* once; all that RabbitMQ said of it."""
         link = await self.get_ready()
         needed = {name for each in messages for name in each.places}
         if not needed <= self._made:
@@ -217,12 +240,7 @@ class Publisher:
             )
         if batch.left:
             await batch.done
-        if batch.refused:
-            raise BrokerError(
-                f"RabbitMQ at {self._address.masked} refused {batch.refused} of {len(messages)} "
-                "messages: a queue is full, or most of its nodes are away"
-            )
-        return batch.homeless
+        return batch
 
     def _expect(self, batch: _Batch, task_id: str) -> None:
         """The next message that is written belongs to *batch*."""
@@ -239,7 +257,8 @@ class Publisher:
         for each in tags:
             found = self._waiting.pop(each, None)
             if found is not None:
-                found[0].confirm(refused=refused)
+                batch, task_id = found
+                batch.confirm(task_id, refused=refused)
 
     def _on_return(self, _: Any, __: Any, properties: Any, ___: bytes) -> None:
         # It comes before the confirm.
@@ -269,6 +288,11 @@ class Publisher:
             except (BrokerError, AMQPError) as error:
                 logger.debug("%d batches are owed to RabbitMQ: %s", len(self._owed), error)
                 await asyncio.sleep(PAY_AGAIN)
+
+
+def _of(task_ids: set[str], messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """Those of *messages* that belong to *task_ids*."""
+    return [each for each in messages if each.task_id in task_ids]
 
 
 def _nothing() -> None:
