@@ -332,6 +332,7 @@ def test_the_picture_has_every_state_and_every_transition_once() -> None:
     named = sorted(name for line in drawn.lines for name in line.label.split(" · "))
     assert named == sorted(event for following in TRANSITIONS.values() for event in following)
     assert sum(line.taken for line in drawn.lines) == 1
+    assert set(drawn.meanings) == set(Event)
 
 
 def test_a_message_that_cannot_be_read_has_a_way_as_well() -> None:

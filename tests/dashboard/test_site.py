@@ -411,8 +411,8 @@ def test_a_task_is_retried_after_a_question(site: Site, caplog: pytest.LogCaptur
     (line,) = [record for record in caplog.records if record.name == "acked.audit"]
     said = json.loads(line.message)
     assert said | {"at": 0, "number": 1} == {
-        "number": 1, "at": 0, "who": "this host", "action": "retry", "target": failed, "count": 1,
-        "source": "127.0.0.1", "outcome": "done",
+        "number": 1, "at": 0, "who": "anyone on this host", "action": "retry", "target": failed,
+        "count": 1, "source": "127.0.0.1", "outcome": "done",
     }  # fmt: skip
     assert line.audit["target"] == failed  # type: ignore[attr-defined]  # what a formatter gets
     page = site.get(answer.headers["location"])
@@ -553,7 +553,7 @@ def test_a_task_is_run_by_hand_from_its_signature(site: Site) -> None:
     assert record is not None
     assert (record.queue, record.state, record.priority) == ("slow", State.SCHEDULED, 3)
     assert b'"args":["http://x"],"kwargs":{"depth":2}' in record.body
-    assert site.audit() == [("this host", "send", "done")]
+    assert site.audit() == [("anyone on this host", "send", "done")]
 
 
 @pytest.mark.parametrize(
@@ -749,5 +749,5 @@ def test_a_broker_that_is_away_is_told_without_its_password(
     assert "redis://user:***@db does not answer" in text_of(answer)
     monkeypatch.setattr(site.app.broker, "requeue", away)
     assert site.post("/do/retry", {"selected": "1"}).status_code == 503
-    assert site.audit()[0][:2] == ("this host", "retry")
+    assert site.audit()[0][:2] == ("anyone on this host", "retry")
     assert CANARY not in str(site.audit())

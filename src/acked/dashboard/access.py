@@ -125,7 +125,7 @@ class ThisHost:
     resolved to this address, and not who comes through a proxy."""
 
     async def visitor(self, request: Request) -> Visitor | None:
-        return Visitor("this host", frozenset(Action)) if is_local(request) else None
+        return Visitor("anyone on this host", frozenset(Action)) if is_local(request) else None
 
     def secret(self, request: Request) -> str | None:
         return None

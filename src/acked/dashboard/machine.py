@@ -49,6 +49,21 @@ _LINES: dict[tuple[State, State], tuple[str, int, int]] = {
 """The line between two states, and where its name stands."""
 
 
+MEANINGS: dict[Event, str] = {
+    Event.DUE: "the time it was to run at has come",
+    Event.CLAIM: "a worker took it from the queue",
+    Event.SEIZE: "its worker was lost, and another took it over to decide what becomes of it",
+    Event.SUCCEED: "it returned",
+    Event.RETRY: "it failed and runs again later, which costs one of its retries",
+    Event.POSTPONE: "it runs again later, which costs no retry",
+    Event.RELEASE: "it went back to the queue at once: its worker was lost, or stopped",
+    Event.FAIL: "it failed for good, and is kept",
+    Event.REVOKE: "somebody called it off, or it had expired",
+    Event.REQUEUE: "an operator had it run again",
+}
+"""What the names in the picture say to somebody who has not read the code."""
+
+
 class Move(msgspec.Struct, frozen=True):
     """One step of the way; `before` is None for the first, when the task was sent."""
 
@@ -83,6 +98,7 @@ class Machine(msgspec.Struct, frozen=True):
     boxes: list[Box]
     lines: list[Line]
     moves: list[Move]
+    meanings: dict[Event, str]
 
 
 _ENDS = {
@@ -179,4 +195,5 @@ def machine(record: Record, attempts: Sequence[Attempt]) -> Machine:
         # Those that were taken are drawn above the others.
         lines=sorted(lines, key=lambda line: line.taken > 0),
         moves=moves,
+        meanings=MEANINGS,
     )
