@@ -1,0 +1,55 @@
+"""Keeping the records of a broker that only moves messages: the methods of `Ledger` in memory."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from acked import record as change
+from acked.broker import Admission
+from acked.brokers.memory.queue import TaskQueue
+from acked.delivery import Settlement, State
+from acked.record import Record
+
+
+class TaskLedger(TaskQueue):
+    """The methods of `acked.broker.Ledger` that `Engine` has not."""
+
+    def admit(
+        self,
+        consumer: str,
+        queues: Sequence[str],
+        task_ids: Sequence[str],
+        *,
+        settlements: Sequence[Settlement] = (),
+    ) -> Admission:
+        with self._lock:
+            admission = Admission([], {}, [], [], self.settle(settlements))
+            now = self._clock.now()
+            for task_id in dict.fromkeys(task_ids):
+                record = self._records.get(task_id)
+                if record is None:
+                    admission.unknown.append(task_id)
+                elif not record.is_waiting or record.queue not in queues:
+                    pass
+                elif record.state is State.SCHEDULED and record.due > now:
+                    admission.early[task_id] = record.due
+                elif self._lines[record.queue].paused:
+                    admission.paused.append(task_id)
+                else:
+                    ready = change.due(record) if record.state is State.SCHEDULED else record
+                    admission.deliveries.append(self._hand_out(ready, consumer, now))
+            if admission.deliveries:
+                self._expect_beats(consumer)
+        return admission
+
+    def overdue(self, before: float, limit: int) -> list[Record]:
+        with self._lock:
+            late = [
+                record
+                for record in self._records.values()
+                if record.is_waiting
+                and record.due < before
+                and not self._lines[record.queue].paused
+            ]
+        return heapq.nsmallest(limit, late, key=lambda record: (record.due, record.tag))
