@@ -121,11 +121,12 @@ def drain(broker: Engine) -> list[str]:
             return ids
 
 
+@pytest.mark.chaos
 def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
     live: PostgresServer, broker: PostgresBroker
 ) -> None:
     producers = [Producer(broker) for _ in range(3)]
-    for _ in range(3):
+    for _ in range(20 if LONG else 1):
         producers[0].until_more(50)
         live.kill()
         live.start()

@@ -164,8 +164,7 @@ def test_a_stream_holds_a_thread_until_its_reader_is_gone(mounted: Mounted) -> N
         except requests.Timeout:
             return False
 
-    # The server notices at its next word to each, 15 seconds later at most.
-    until(free, within=40, what="the threads to be free again")
+    until(free, within=20, what="the threads to be free again")
 
 
 def test_a_page_without_streams_asks_again_and_again(mounted: Mounted, visit: Any) -> None:

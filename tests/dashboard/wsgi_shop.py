@@ -16,7 +16,8 @@ SECRET = "only-tests-know-it-" * 3
 
 app = Acked("shop", broker=os.environ["WSGI_BROKER"])
 users = Users.parse(os.environ["WSGI_USERS"], source="WSGI_USERS")
-streaming = TaskPages(app, secrets=[SECRET], path="/tasks")
+# A server with threads notices that a reader is gone when it says something: here every 3 seconds.
+streaming = TaskPages(app, secrets=[SECRET], path="/tasks", limits=Limits(recheck=3.0))
 polling = TaskPages(app, secrets=[SECRET], path="/polled", limits=Limits(streams=0))
 site = Flask("shop")
 
