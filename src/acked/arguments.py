@@ -104,15 +104,9 @@ class Arguments:
                 f"cannot send {self.task}: args must be a list or tuple, got {args!r:.300}: "
                 "apply_async((1,)), delay_many([(1,), (2,)])."
             )
-        # Callers need not be checked by a type checker.
-        if not isinstance(cast("object", kwargs), Mapping):
-            raise NotSendable(
-                f"cannot send {self.task}: kwargs must be a dict, got {kwargs!r:.300}: "
-                'apply_async((), {"name": 1}).'
-            )
+        if type(kwargs) is not dict:
+            kwargs = self._as_dict(kwargs)
         self.check(args, kwargs)
-        if not isinstance(kwargs, dict):
-            kwargs = dict(kwargs)  # a signature's are read-only, a type the encoder does not know
         raw = None if self.rich else _exact_pair(args, kwargs)
         if raw is None:
             self._check_each(args, kwargs)
@@ -125,9 +119,19 @@ class Arguments:
                 f"max_message_size={limit}. Store the data and send where it is, or raise the "
                 "setting."
             )
-        if too_deep(raw_args, args) or too_deep(raw_kwargs, kwargs):
+        if too_deep(raw_args, args) or (kwargs and too_deep(raw_kwargs, kwargs)):
             self._check_each(args, kwargs)
         return raw_args, raw_kwargs
+
+    def _as_dict(self, kwargs: object) -> dict[str, Any]:
+        """The keyword arguments of a caller that no type checker has seen, or of a signature, whose
+        type the encoder does not know."""
+        if not isinstance(kwargs, Mapping):
+            raise NotSendable(
+                f"cannot send {self.task}: kwargs must be a dict, got {kwargs!r:.300}: "
+                'apply_async((), {"name": 1}).'
+            )
+        return dict(cast("Mapping[str, Any]", kwargs))
 
     def _check_each(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Find the argument that cannot be sent, if there is one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -64,6 +65,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
+encode: Callable[[Message], bytes] = _encoder.encode
+"""The JSON form of a message."""
 _decoder = msgspec.json.Decoder(Message)
 _plain_decoder = msgspec.json.Decoder()
 
@@ -82,11 +85,6 @@ def new_ids(count: int) -> list[str]:
     prefix = int(time.time() * 1000).to_bytes(6, "big").hex()
     random = os.urandom(16 * count).hex()
     return [prefix + random[start : start + 32] for start in range(0, 32 * count, 32)]
-
-
-def encode(message: Message) -> bytes:
-    """The JSON form of *message*."""
-    return _encoder.encode(message)
 
 
 def decode(body: bytes) -> Message:

@@ -54,24 +54,21 @@ class Database:
         self.path = path
         self.timeout = timeout
         self.vfs = vfs
-        self._idle: deque[Session] = deque()
+        # The latest is the next: its pages are in memory.
+        self.idle: deque[Session] = deque()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._registering = threading.Lock()
         _databases.add(self)
 
     def session(self) -> Session:
         """One that nobody uses, to be entered at once."""
-        with contextlib.suppress(IndexError):
-            return self._idle.pop()
-        session = Session(self)
+        try:
+            return self.idle.pop()
+        except IndexError:
+            session = Session(self)
         with self._registering:
             self._sessions.add(session)
         return session
-
-    def give_back(self, session: Session) -> None:
-        """The operation is over."""
-        # The latest is the next: its pages are in memory.
-        self._idle.append(session)
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[apsw.Connection]:
@@ -160,7 +157,7 @@ class Session:
 
     def _leave(self) -> None:
         self.lock.release()
-        self.database.give_back(self)
+        self.database.idle.append(self)
 
     def drop(self) -> None:
         """Close the connection; the next use opens another."""
@@ -214,7 +211,7 @@ class Session:
         self._connection, self._file = connection, identity
         try:
             connection.set_busy_handler(self._patience)
-            set_up(connection, path, log_limit=wal.KEPT)
+            set_up(connection, path, log_limit=wal.KEPT, checkpoint_after=wal.CHECKPOINT_AFTER)
         except BaseException:
             self.drop()
             raise

@@ -20,11 +20,14 @@ TURN = Path(__file__).with_name("turn.sql").read_text(encoding="utf-8")
 CACHE_KIB = 8192
 
 
-def set_up(connection: apsw.Connection, path: Path, *, log_limit: int) -> None:
+def set_up(
+    connection: apsw.Connection, path: Path, *, log_limit: int, checkpoint_after: int
+) -> None:
     """Make of *connection* to *path* what every one of ours is.
 
     Args:
         log_limit: Bytes to which the write-ahead log is cut when it starts anew.
+        checkpoint_after: Pages in it after which it is copied to the database.
 
     Raises:
         ConfigurationError: The file is another program's, or of another version of acked.
@@ -36,6 +39,7 @@ def set_up(connection: apsw.Connection, path: Path, *, log_limit: int) -> None:
     connection.pragma("cache_size", -CACHE_KIB)
     connection.pragma("trusted_schema", 0)
     connection.pragma("journal_size_limit", log_limit)
+    connection.pragma("wal_autocheckpoint", checkpoint_after)
     connection.execute(TURN)
 
 

@@ -17,6 +17,11 @@ unused, shorter ones keep the processors busy with trying; measured with eight w
 KEPT = 16 * 1024 * 1024
 """Bytes to which the log is cut when it starts anew."""
 
+CHECKPOINT_AFTER = 4000
+"""Pages in the log after which SQLite copies them to the database: about `KEPT`. A task that is
+stored alone writes three pages, so that SQLite's own 1000 would mean a checkpoint, with two flushes
+of its own, for every 333 of them."""
+
 LONG = 32 * 1024 * 1024
 """Bytes beyond which it is made to start anew."""
 
