@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from acked.brokers.rabbitmq import RabbitMQBroker
+from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.recovering import OVERDUE
 from acked.brokers.rabbitmq.topology import BANDS, DEAD, lines
@@ -358,6 +359,23 @@ class TestFaults:
             # Publishing may notice with the send, which then says so.
             until(lambda: _can_send(broker), "a send")
             claim(broker, 1)
+
+    def test_connections_that_are_made_anew_at_once_share_one_thread_for_names(
+        self, connect: Opener
+    ) -> None:
+        broker = connect()
+        before = set(threading.enumerate())
+        with broker._sessions.use() as session:
+            for _ in range(3):
+                opening = [
+                    session.begin(Link.open(broker._address, f"test {n}", 5.0)) for n in range(8)
+                ]
+                for each in opening:
+                    link = each.result(PATIENCE)
+                    session.tell(link.abort)
+
+        names = sorted(each.name for each in set(threading.enumerate()) - before)
+        assert names == ["acked-lookup_0", "acked-rabbitmq"]
 
     def test_a_waiting_consumer_goes_on_after_its_connection_was_closed(
         self, connect: Opener, server: RabbitServer

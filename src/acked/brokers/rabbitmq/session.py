@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -49,6 +50,10 @@ class Session:
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_on_error)
+        # The driver looks names up there; they have been found before, so that one thread will do.
+        # asyncio would add one for each connection that is made anew while another is.
+        looking_up = ThreadPoolExecutor(1, thread_name_prefix="acked-lookup")
+        self._loop.set_default_executor(looking_up)
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
         self.publisher = Publisher(address, timeout)
         self.consumer = Consumer(address, timeout, on_delivery)
