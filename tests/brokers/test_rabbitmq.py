@@ -15,6 +15,7 @@ import pytest
 from acked.brokers.rabbitmq import RabbitMQBroker
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.publishing import REFUSED_FOR
 from acked.brokers.rabbitmq.recovering import OVERDUE
 from acked.brokers.rabbitmq.topology import BANDS, DEAD, lines
 from acked.brokers.sqlite import SQLiteBroker
@@ -111,7 +112,7 @@ def reap(broker: RabbitMQBroker) -> None:
 def refuse_to_publish(monkeypatch: pytest.MonkeyPatch, broker: RabbitMQBroker) -> None:
     """From now on the connection fails whenever *broker* publishes."""
 
-    async def publish(_: Sequence[Outgoing]) -> None:
+    async def publish(_: Sequence[Outgoing], **__: float) -> None:
         raise BrokerUnavailable("the connection was cut.")
 
     with broker._sessions.use() as session:
@@ -470,21 +471,30 @@ class TestFaults:
         assert claim(broker, 1)[0].id == "b"
 
     def test_a_message_that_is_refused_is_sent_again_for_a_while(
-        self, connect: Opener, server: RabbitServer
+        self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        broker = connect()
+        broker = connect(timeout=PATIENCE)
         broker.send([message("a")])
         server.limit_queues(broker._address.vhost, 1)
         until(lambda: not _can_send(broker), "a full queue")
         with pytest.raises(BrokerError, match="refused 1 of 1 messages: a queue is full"):
             broker.send([message("b")])
 
+        began = time.monotonic()
+        with pytest.raises(BrokerError, match="a queue is full"):
+            broker.send([message("b")])
+        assert time.monotonic() - began < REFUSED_FOR, "that it is full is known by now"
+        with broker._sessions.use() as session:
+            publisher = session.publisher
+        monkeypatch.setattr("acked.brokers.rabbitmq.publishing.REFUSED_FOR", PATIENCE)
+        publisher._refusing.clear()
         sending = threading.Thread(target=broker.send, args=([message("c")],))
         sending.start()
-        time.sleep(0.1)  # Long enough for it to be refused.
-        assert sending.is_alive()
+        until(lambda: publisher._refusing, "a refusal")
         server.limit_queues(broker._address.vhost, 1000)
         sending.join(PATIENCE)
+        assert not sending.is_alive()
+        assert not publisher._refusing
 
         came: list[str] = []
         until(lambda: "c" in came or came.extend(h.id for h in claim(broker, 1)), "the message")

@@ -288,7 +288,7 @@ def test_the_log_stays_short_while_several_threads_write_without_a_pause(
 
 
 def test_the_disk_gets_back_what_purged_tasks_took(broker: SQLiteBroker, path: Path) -> None:
-    large = msgspec.Raw(msgspec.json.encode(["x" * 200_000]))
+    large = msgspec.Raw(msgspec.json.encode(["x" * 100_000]))
     broker.send([msgspec.structs.replace(message(f"t{n}"), args=large) for n in range(200)])
     broker.send([message("kept", queue="mail")])
 
@@ -402,7 +402,7 @@ def test_a_text_with_half_a_character_settles_all_the_same(broker: SQLiteBroker)
 def test_arguments_too_long_for_one_answer_are_handed_out_one_by_one(
     broker: SQLiteBroker,
 ) -> None:
-    large = msgspec.Raw(msgspec.json.encode(["x" * 200_000]))
+    large = msgspec.Raw(msgspec.json.encode(["x" * 100_000]))
     broker.send([msgspec.structs.replace(message(f"t{n}"), args=large) for n in range(5)])
     with broker._database.session() as connection:
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, 300_000)

@@ -52,12 +52,12 @@ _LINES: dict[tuple[State, State], tuple[str, int, int]] = {
 MEANINGS: dict[Event, str] = {
     Event.DUE: "the time it was to run at has come",
     Event.CLAIM: "a worker took it from the queue",
-    Event.SEIZE: "its worker was lost, and another took it over to decide what becomes of it",
+    Event.SEIZE: "whoever held it was lost, and another took it over to decide what becomes of it",
     Event.SUCCEED: "it returned",
-    Event.RETRY: "it failed and runs again later, which costs one of its retries",
+    Event.RETRY: "it failed or asked for it, and runs again later, which costs one of its retries",
     Event.POSTPONE: "it runs again later, which costs no retry",
-    Event.RELEASE: "it went back to the queue at once: its worker was lost, or stopped",
-    Event.FAIL: "it failed for good, and is kept",
+    Event.RELEASE: "it went back to the queue at once, as after a lost or stopped worker",
+    Event.FAIL: "it failed and is not tried again",
     Event.REVOKE: "somebody called it off, or it had expired",
     Event.REQUEUE: "an operator had it run again",
 }

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pika.exceptions import AMQPError
@@ -29,9 +31,16 @@ logger = logging.getLogger("acked.broker")
 PAY_AGAIN = 1.0
 """Seconds between two tries to publish what is owed."""
 
-REFUSED_AGAIN = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds before each further try to publish what RabbitMQ refused. A queue refuses messages while
-it looks for a leader, and one just made may on a busy machine; a queue that is full stays so."""
+REFUSED_FOR = 1.5
+"""Seconds for which a send tries again what RabbitMQ refuses. A queue refuses messages while it has
+no leader, and one just made may on a busy machine. One that is full stays so: whoever sends there
+after these seconds is told at once."""
+
+REFUSED_PAUSE = 0.1
+"""Seconds between two such tries."""
+
+FORGOTTEN_AFTER = 5.0
+"""Seconds without a refusal after which the next one is the first again."""
 
 OWED_AT_MOST = 20_000
 """Messages that are remembered as owed; what is beyond, `recovering` finds."""
@@ -86,6 +95,7 @@ class Publisher:
         self._made: set[str] = set()
         self._waiting: dict[int, tuple[_Batch, str]] = {}
         self._sent = 0
+        self._refusing: dict[tuple[str, ...], tuple[float, float]] = {}
         self._owed: list[tuple[Sequence[Outgoing], Callable[[], None]]] = []
         self._payer: asyncio.Task[None] | None = None
 
@@ -117,19 +127,38 @@ class Publisher:
             raise self._alarm(link.blocked)
         return link
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
+    async def publish(self, messages: Sequence[Outgoing], *, until: float = -math.inf) -> None:
         """Publish *messages*; returns when RabbitMQ has all of them on disk.
+
+        Args:
+            until: Monotonic time until which what RabbitMQ refuses may be tried again.
 
         Raises:
             BrokerError: It may have none, some, or all of them.
         """
-        homeless = await self._insist(messages)
-        if homeless:
-            # Somebody deleted the queue since we made it.
-            self._made.clear()
-            homeless = await self._insist(_of(homeless, messages))
-        if homeless:
-            raise BrokerError(f"RabbitMQ has no queue for {len(homeless)} messages, though made")
+        left, made_anew = messages, False
+        while True:
+            batch = await self._publish(left)
+            again = batch.refused | batch.homeless
+            if not again:
+                return
+            if batch.homeless:
+                # Somebody deleted the queue since we made it.
+                if made_anew:
+                    raise BrokerError(
+                        f"RabbitMQ has no queue for {len(batch.homeless)} messages, though made"
+                    )
+                self._made.clear()
+                made_anew = True
+            left = [each for each in left if each.task_id in again]
+            if batch.refused:
+                lines = {each.places for each in left if each.task_id in batch.refused}
+                if time.monotonic() + REFUSED_PAUSE > min(until, self._patience_with(lines)):
+                    raise BrokerError(
+                        f"RabbitMQ at {self._address.masked} refused {len(batch.refused)} of "
+                        f"{len(messages)} messages: a queue is full, or most of its nodes are away"
+                    )
+                await asyncio.sleep(REFUSED_PAUSE)
 
     async def publish_or_owe(self, messages: Sequence[Outgoing]) -> None:
         """Publish *messages* now, or as soon as that is possible."""
@@ -197,23 +226,23 @@ class Publisher:
                     self._suspects.made(name)
                 self._made.add(name)
 
-    async def _insist(self, messages: Sequence[Outgoing]) -> set[str]:
-        """Publish *messages*, and what is refused of them again; which tasks' were given back for
-        want of a queue."""
-        batch = await self._publish(messages)
-        homeless = batch.homeless
-        for pause in REFUSED_AGAIN:
-            if not batch.refused:
-                return homeless
-            await asyncio.sleep(pause)
-            batch = await self._publish(_of(batch.refused, messages))
-            homeless |= batch.homeless
-        if batch.refused:
-            raise BrokerError(
-                f"RabbitMQ at {self._address.masked} refused {len(batch.refused)} of "
-                f"{len(messages)} messages: a queue is full, or most of its nodes are away"
-            )
-        return homeless
+    def _patience_with(self, lines: Collection[tuple[str, ...]]) -> float:
+        """Until when a refusal by one of *lines* may be a passing one."""
+        return min(self._refusing[each][0] for each in lines) + REFUSED_FOR
+
+    def _note_refusals(self, messages: Sequence[Outgoing], refused: set[str]) -> None:
+        """Remember since when each line refuses, and when it did last."""
+        if not refused and not self._refusing:
+            return
+        now = time.monotonic()
+        for each in messages:
+            if each.task_id not in refused:
+                self._refusing.pop(each.places, None)
+        for each in messages:
+            if each.task_id in refused:
+                first, last = self._refusing.get(each.places, (now, now))
+                first = now if now - last > FORGOTTEN_AFTER else first
+                self._refusing[each.places] = first, now
 
     async def _publish(self, messages: Sequence[Outgoing]) -> _Batch:
         """Publish *messages* once; all that RabbitMQ said of it."""
@@ -240,6 +269,7 @@ class Publisher:
             )
         if batch.left:
             await batch.done
+        self._note_refusals(messages, batch.refused)
         return batch
 
     def _expect(self, batch: _Batch, task_id: str) -> None:
@@ -288,11 +318,6 @@ class Publisher:
             except (BrokerError, AMQPError) as error:
                 logger.debug("%d batches are owed to RabbitMQ: %s", len(self._owed), error)
                 await asyncio.sleep(PAY_AGAIN)
-
-
-def _of(task_ids: set[str], messages: Sequence[Outgoing]) -> list[Outgoing]:
-    """Those of *messages* that belong to *task_ids*."""
-    return [each for each in messages if each.task_id in task_ids]
 
 
 def _nothing() -> None:

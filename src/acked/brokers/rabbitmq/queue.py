@@ -63,7 +63,8 @@ class TaskQueue:
                     raise error.again(str(error), nothing_stored=True) from error
             self._ledger.send(messages)
             try:
-                session.ask(session.publisher.publish(outgoing), deadline=deadline)
+                publishing = session.publisher.publish(outgoing, until=deadline)
+                session.ask(publishing, deadline=deadline)
             except BrokerError as error:
                 raise error.again(
                     f"{error} (It is in the records, so it will run when RabbitMQ is back.)",

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.consuming import Consumer
 from acked.brokers.rabbitmq.publishing import Publisher
-from acked.errors import BrokerUnavailable
+from acked.errors import BrokerError, BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
 
@@ -50,8 +50,8 @@ class Session:
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_on_error)
-        # The driver looks names up there; they have been found before, so that one thread will do.
-        # asyncio would add one for each connection that is made anew while another is.
+        # The driver looks names up there, just after `link` has found them, so that one thread will
+        # do. asyncio would add one for each connection that is made anew while another is.
         looking_up = ThreadPoolExecutor(1, thread_name_prefix="acked-lookup")
         self._loop.set_default_executor(looking_up)
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
@@ -102,7 +102,8 @@ class Session:
         self._thread.join(CLOSING)
 
     async def _goodbye(self) -> None:
-        await self.publisher.pay()
+        with contextlib.suppress(BrokerError):  # It is still owed; `recovering` finds it.
+            await self.publisher.pay()
         await asyncio.gather(self.publisher.close(), self.consumer.close())
 
     def _run(self) -> None:
