@@ -40,10 +40,10 @@ from acked.registration import (
 )
 from acked.request import current
 from acked.result import AsyncResult as Result
-from acked.sending import announce, as_celery_tells, named
+from acked.sending import AT_ONCE, announce, as_celery_tells, named, publish_in_parts
 from acked.shield import shielded
 from acked.signature import Signature
-from acked.task import CHUNK, AsyncTask, Task
+from acked.task import AsyncTask, Task
 
 logger = logging.getLogger("acked.app")
 
@@ -241,10 +241,9 @@ class Acked:
     def send_many(
         self, signatures: Iterable[Signature[R]], *, using: object = None
     ) -> list[Result[R]]:
-        """Send calls of any tasks, every `CHUNK` of them in one durable write.
+        """Send calls of any tasks, up to 5,000 of them in one durable write.
 
-        All are checked before the first is stored; should the broker fail in between, earlier
-        chunks stay sent. See `Task.delay_many`.
+        All are checked before the first is stored. What a failure leaves: see `Task.delay_many`.
 
         Args:
             signatures: The calls.
@@ -257,8 +256,9 @@ class Acked:
         ]
         if self.settings.task_always_eager:
             return [self.run_eagerly(task, message) for task, message in made]
-        for start in range(0, len(made), CHUNK):
-            self.publish([message for _, message in made[start : start + CHUNK]], using=using)
+        messages = [message for _, message in made]
+        parts = (messages[at : at + AT_ONCE] for at in range(0, len(messages), AT_ONCE))
+        publish_in_parts(self, parts, using=using)
         return [task.AsyncResult(message.id) for task, message in made]
 
     async def asend_many(self, signatures: Iterable[Signature[R]]) -> list[Result[R]]:
@@ -290,7 +290,7 @@ class Acked:
             else:
                 self._send_within(using, messages)
         except BrokerError as error:
-            raise error.about(named(messages)) from error
+            raise error.about(named(messages), (each.id for each in messages)) from error
         if signals.after_task_publish.receivers:
             for message in messages:
                 signals.after_task_publish.send(message.task, **as_celery_tells(message))
@@ -312,7 +312,7 @@ class Acked:
         try:
             await self.publisher.asend(messages)
         except BrokerError as error:
-            raise error.about(named(messages)) from error
+            raise error.about(named(messages), (each.id for each in messages)) from error
         if signals.after_task_publish.receivers:
             for message in messages:
                 signals.after_task_publish.send(message.task, **as_celery_tells(message))

@@ -33,6 +33,7 @@ retry into a success and a time limit into nothing (docs/from-celery.md).
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -59,20 +60,37 @@ class BrokerError(AckedError):
     Args:
         text: What failed, and what to do.
         nothing_stored: Whether it is certain that nothing of what was asked has happened.
+
+    Attributes:
+        unsure_ids: The tasks that may be stored, in the order of their calls.
+        stored_ids: The tasks of the same call that are stored, before those; see
+            `Task.delay_many`. Whatever comes after both was not sent.
     """
 
     def __init__(self, *text: object, nothing_stored: bool = False) -> None:
         super().__init__(*text)
         self.nothing_stored = nothing_stored
+        self.unsure_ids: tuple[str, ...] = ()
+        self.stored_ids: tuple[str, ...] = ()
 
-    def about(self, what: str) -> BrokerError:
-        """The same error, with what it means for *what*, which was to be stored."""
+    def about(self, what: str, task_ids: Iterable[str] = ()) -> BrokerError:
+        """The same error, with what it means for *what*, the tasks that were to be stored."""
         fate = (
             "not stored"
             if self.nothing_stored
             else "may be stored, and sending it again with the same id is harmless"
         )
-        return self.again(f"{what}: {fate}. {self}", nothing_stored=self.nothing_stored)
+        error = self.again(f"{what}: {fate}. {self}", nothing_stored=self.nothing_stored)
+        if not self.nothing_stored:
+            error.unsure_ids = tuple(task_ids)
+        return error
+
+    def after(self, stored_ids: Sequence[str]) -> BrokerError:
+        """The same error, of a call that has stored *stored_ids* before."""
+        text = f"{self} The first {len(stored_ids)} calls are stored: see `stored_ids`."
+        error = self.again(text, nothing_stored=False)
+        error.stored_ids, error.unsure_ids = tuple(stored_ids), self.unsure_ids
+        return error
 
     def again(self, text: str, *, nothing_stored: bool) -> BrokerError:
         """One to raise in place of this one: the same for whoever catches it."""

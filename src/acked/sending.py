@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from acked import signals
 from acked.config import Settings
+from acked.errors import BrokerError
 from acked.message import Message, decode_arguments, new_ids
 from acked.request import current
 from acked.result import AsyncResult, RecordStore
 
 R = TypeVar("R")
 Raw = msgspec.Raw
+
+AT_ONCE = 5_000
+"""Messages of one call that are one durable write. More would keep others waiting for seconds, and
+take longer than one send may on a slow broker."""
 
 
 class Application(RecordStore, Protocol):
@@ -70,6 +75,27 @@ def make_messages(
         Message(id=new, args=Raw(args), kwargs=Raw(kwargs), **common)
         for new, (args, kwargs) in zip(ids, pairs, strict=True)
     ]
+
+
+def publish_in_parts(
+    app: Application, parts: Iterable[Sequence[Message]], *, using: object = None
+) -> list[str]:
+    """Publish each of *parts* in one durable write; the ids of all.
+
+    Raises:
+        BrokerError: As `Application.publish`; `stored_ids` has those of the parts before.
+    """
+    sent: list[str] = []
+    for part in parts:
+        try:
+            app.publish(part, using=using)
+        except BrokerError as error:
+            # What was sent inside a transaction is gone with it.
+            if sent and using is None:
+                raise error.after(sent) from error
+            raise
+        sent += [each.id for each in part]
+    return sent
 
 
 def named(messages: Sequence[Message]) -> str:

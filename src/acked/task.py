@@ -27,14 +27,11 @@ from acked.rate import Rate
 from acked.request import Request, current
 from acked.result import AsyncResult as Result
 from acked.running import RunningTask
-from acked.sending import Application, make_messages
+from acked.sending import AT_ONCE, Application, make_messages, publish_in_parts
 from acked.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-CHUNK = 1_000
-"""Messages in one durable write of `Task.delay_many`."""
 
 HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
@@ -207,29 +204,32 @@ class Task(RunningTask, Generic[P, R]):
         """Send many calls: ``resize.delay_many([(1,), (2,)])``. Celery's ``group(...)()``, without
         the group.
 
-        Every `CHUNK` of them is one durable write, so this is many times as fast as a loop over
-        `delay`. All are checked before the first is stored; should the broker fail in between,
-        earlier chunks stay sent. For keyword arguments, or calls that type checkers check, use
-        ``app.send_many(resize.si(n) for n in ...)``.
+        Up to 5,000 of them are one durable write, so this is many times as fast as a loop over
+        `delay`. All are checked before the first is stored. For keyword arguments, or calls that
+        type checkers check, use ``app.send_many(resize.si(n) for n in ...)``.
 
         Args:
             calls: The positional arguments of each call.
             options: Those of `apply_async`, for all of them.
+
+        Raises:
+            NotSendable: One of them cannot be sent; nothing is stored.
+            BrokerError: All or none of up to 5,000 calls are stored, and of more those whose ids
+                are in its `stored_ids`, perhaps also those in `unsure_ids`. These are the first
+                calls, in order; what comes after them was not sent.
         """
         if "task_id" in options:
             raise NotSendable(f"cannot send {self.name}: many calls cannot share one task_id.")
         using = options.pop("using", None)
         dump, limit = self.arguments.dump, self.app.settings.max_message_size
         pairs = [dump(args, _NOTHING, limit=limit) for args in calls]
-        sent: list[Result[R]] = []
-        for start in range(0, len(pairs), CHUNK):
-            messages = self._messages(pairs[start : start + CHUNK], options)
-            if self.app.settings.task_always_eager:
-                sent += [self.app.run_eagerly(self, message) for message in messages]
-            else:
-                self.app.publish(messages, using=using)
-                sent += [self._result(message.id) for message in messages]
-        return sent
+        if self.app.settings.task_always_eager:
+            return [self.app.run_eagerly(self, each) for each in self._messages(pairs, options)]
+        parts = (
+            self._messages(pairs[start : start + AT_ONCE], options)
+            for start in range(0, len(pairs), AT_ONCE)
+        )
+        return [self._result(each) for each in publish_in_parts(self.app, parts, using=using)]
 
     async def adelay_many(self, calls: Iterable[Sequence[Any]], **options: Any) -> list[Result[R]]:
         """`delay_many` for coroutines. A transaction (``using``) is not for them."""

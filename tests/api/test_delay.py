@@ -273,7 +273,7 @@ def test_send_task_checks_arguments_that_are_known(app: Acked, scan: Any) -> Non
         app.send_task("scan")
 
 
-def test_many_calls_are_stored_a_thousand_to_a_write(app: Acked, scan: Any) -> None:
+def test_many_calls_are_stored_five_thousand_to_a_write(app: Acked, scan: Any) -> None:
     writes: list[int] = []
     send = app.broker.send
 
@@ -282,9 +282,56 @@ def test_many_calls_are_stored_a_thousand_to_a_write(app: Acked, scan: Any) -> N
         send(messages)
 
     app.broker.send = counting  # type: ignore[method-assign]  # watches the writes
-    results = scan.delay_many((f"u{n}",) for n in range(2_500))
-    assert writes == [1000, 1000, 500]
-    assert decode_arguments(message_of(app, results[2_499].id)) == (["u2499"], {})
+    results = scan.delay_many((f"u{n}",) for n in range(12_500))
+    assert writes == [5000, 5000, 2500]
+    assert decode_arguments(message_of(app, results[12_499].id)) == (["u12499"], {})
+
+
+def failing_at(app: Acked, write: int, error: BrokerUnavailable, *, stored: bool) -> None:
+    """The write of that number fails, whether or not it was *stored*."""
+    send, writes = app.broker.send, iter(range(1, 10))
+
+    def failing(messages: Any) -> None:
+        number = next(writes)
+        if number != write or stored:
+            send(messages)
+        if number == write:
+            raise error
+
+    app.broker.send = failing  # type: ignore[method-assign]  # as an engine that goes away
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
+def test_who_sends_many_calls_can_go_on_where_the_broker_went_away(
+    app: Acked, scan: Any, *, stored: bool
+) -> None:
+    failing_at(app, 2, BrokerUnavailable("away"), stored=stored)
+    calls = [(f"u{n}",) for n in range(12_000)]
+    with pytest.raises(BrokerUnavailable, match="The first 5000 calls are stored") as failure:
+        scan.delay_many(calls)
+    error = failure.value
+    assert (len(error.stored_ids), len(error.unsure_ids)) == (5000, 5000)
+    assert decode_arguments(message_of(app, error.stored_ids[4999])) == (["u4999"], {})
+
+    known = [*error.stored_ids, *error.unsure_ids]
+    app.send_many(scan.s(*call).set(task_id=each) for call, each in zip(calls, known, strict=False))
+    scan.delay_many(calls[len(known) :])
+    (counts,) = app.records.counts()
+    assert counts.queued == 12_000
+
+
+def test_calls_that_are_certainly_not_stored_have_no_unsure_ids(app: Acked, scan: Any) -> None:
+    failing_at(app, 2, BrokerUnavailable("away", nothing_stored=True), stored=False)
+    with pytest.raises(BrokerUnavailable) as failure:
+        scan.delay_many((f"u{n}",) for n in range(12_000))
+    assert (len(failure.value.stored_ids), failure.value.unsure_ids) == (5000, ())
+
+
+def test_the_error_of_one_call_names_the_task_that_may_be_stored(app: Acked, scan: Any) -> None:
+    failing_at(app, 1, BrokerUnavailable("away"), stored=True)
+    with pytest.raises(BrokerUnavailable) as failure:
+        scan.apply_async(("a",), task_id="order-4711")
+    assert failure.value.unsure_ids == ("order-4711",)
 
 
 def test_a_wrong_call_among_many_stores_none_of_them(app: Acked, scan: Any) -> None:
