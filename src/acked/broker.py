@@ -500,6 +500,10 @@ class Ledger(Engine, Protocol):
     So a task without a message is found by `overdue`, and a message without a task was discarded.
     """
 
+    def send_by(self, messages: Sequence[Message], deadline: float) -> None:
+        """`Broker.send`, as a part of a longer call: over by *deadline* (monotonic seconds)."""
+        ...
+
     def admit(
         self,
         consumer: str,

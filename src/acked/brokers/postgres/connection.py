@@ -89,17 +89,21 @@ class Database:
         self._generation = 0
         _databases.add(self)
 
-    def run(self, *calls: Call, then: Sequence[Call] = (), repeatable: bool = False) -> list[Rows]:
+    def run(
+        self, *calls: Call, then: Sequence[Call] = (), repeatable: bool = False,
+        until: float = math.inf,
+    ) -> list[Rows]:  # fmt: skip
         """Run *calls* as one transaction, and *then* as another; the rows of each call.
 
         Args:
             repeatable: To run it twice does no harm, so that it is tried again when the
                 connection was lost half-way.
+            until: Monotonic time at which the caller's own time is over.
 
         Raises:
             BrokerError: It failed.
         """
-        deadline = time.monotonic() + self.timeout
+        deadline = min(time.monotonic() + self.timeout, until)
         groups = [calls, then] if then else [calls]
         undone = True
         for number in range(1, TRIES + 1):

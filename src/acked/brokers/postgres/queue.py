@@ -6,6 +6,7 @@ database, called in one round trip and one transaction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -111,12 +112,17 @@ class TaskQueue(Store):
     """The methods of `acked.broker.Broker` that move tasks."""
 
     def send(self, messages: Sequence[Message]) -> None:
+        self.send_by(messages, math.inf)
+
+    def send_by(self, messages: Sequence[Message], deadline: float) -> None:
+        """As `Ledger.send_by`."""
         if not messages:
             return
         (((now,),), *_) = self._database.run(
             Call(SEND, [*sending(messages), self._now()]),
             then=self._wake(message.queue for message in messages),
             repeatable=True,
+            until=deadline,
         )
         self._told(now)
 

@@ -55,13 +55,15 @@ class TaskQueue:
         outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
         with self._sessions.use() as session:
             deadline = session.deadline()
+            # Each step leaves something to the next, so that all are over at the deadline.
+            last = session.last_part
             # Before anything is stored: where RabbitMQ is away, nothing is.
             if not session.publisher.is_up:
                 try:
-                    session.ask(session.publisher.get_ready(), deadline=deadline)
+                    session.ask(session.publisher.get_ready(), deadline=deadline - 2 * last)
                 except BrokerError as error:
                     raise error.again(str(error), nothing_stored=True) from error
-            self._ledger.send(messages)
+            self._ledger.send_by(messages, deadline - last)
             try:
                 publishing = session.publisher.publish(outgoing, until=deadline)
                 session.ask(publishing, deadline=deadline)

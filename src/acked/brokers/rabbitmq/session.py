@@ -59,6 +59,11 @@ class Session:
         self.consumer = Consumer(address, timeout, on_delivery)
         self._thread.start()
 
+    @property
+    def last_part(self) -> float:
+        """Seconds that the last step of a call has at least."""
+        return self._timeout * LAST_PART
+
     def deadline(self) -> float:
         """Monotonic time until which a call that begins now may take."""
         return time.monotonic() + self._timeout
@@ -76,13 +81,13 @@ class Session:
         answer = self.begin(question)
         seconds = self._timeout
         if deadline is not None:
-            seconds = max(deadline - time.monotonic(), self._timeout * LAST_PART)
+            seconds = max(deadline - time.monotonic(), self.last_part)
         try:
             return answer.result(seconds)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             answer.cancel()
             raise BrokerUnavailable(
-                f"RabbitMQ at {self._address.masked} did not answer within {self._timeout:g} s"
+                f"RabbitMQ at {self._address.masked} did not answer within {round(seconds, 1):g} s"
             ) from None
 
     def begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:

@@ -15,6 +15,7 @@ What is tried a second time
 from __future__ import annotations
 
 import binascii
+import math
 import os
 import secrets
 import time
@@ -23,14 +24,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
+import msgspec
 
 from acked.brokers.redis.address import Address, Node
 from acked.brokers.redis.connection import Command, Connection
 from acked.brokers.redis.meaning import ELSEWHERE, meaning, no_answer, too_few
-from acked.brokers.redis.scripts import Script
+from acked.brokers.redis.scripts import TOUCH, Script
 from acked.errors import BrokerError, ConfigurationError
 
 SLOTS = 16384
+NO_ARGUMENTS = msgspec.msgpack.encode((None, None))
 TRIES = 4
 """How often an operation is begun: on the connection at hand, where that one leads, anew, again."""
 
@@ -62,8 +65,9 @@ class Client:
         self._nodes = address.nodes
 
     def run(
-        self, script: Script, args: bytes, stored: Sequence[bytes] = (), *, confirmed: bool = False
-    ) -> Any:
+        self, script: Script, args: bytes, stored: Sequence[bytes] = (), *,
+        confirmed: bool = False, until: float = math.inf,
+    ) -> Any:  # fmt: skip
         """The answer of *script*.
 
         Args:
@@ -71,18 +75,23 @@ class Client:
             args: Its arguments, MessagePack.
             stored: What it stores as it is.
             confirmed: Whether replicas must have what it wrote, where the URL asks for that.
+            until: Monotonic time at which the caller's own time is over.
 
         Raises:
             BrokerUnavailable: No answer in time; whether it ran nobody knows.
             BrokerError: The server refused.
         """
+        now = time.monotonic()
+        deadline = min(now + self.timeout, until)
         commands: list[Command] = [("EVALSHA", script.sha, "1", self.base, args, *stored)]
         if confirmed and self.address.wait_replicas:
-            milliseconds = int(self.timeout * WAIT_SHARE * 1000)
+            # From 7.2 on, WAIT waits for what its own connection wrote last; and a script that
+            # finds everything done already, as in a repetition, writes nothing.
+            commands.append(("EVAL", TOUCH.text, "1", self.base, NO_ARGUMENTS))
+            milliseconds = max(1, int((deadline - now) * WAIT_SHARE * 1000))
             commands.append(("WAIT", str(self.address.wait_replicas), str(milliseconds)))
-        deadline = time.monotonic() + self.timeout
         replies = self.exchange(commands, deadline, script)
-        if len(replies) > 1 and (count := replies[1]) < self.address.wait_replicas:
+        if len(replies) > 1 and (count := replies[-1]) < self.address.wait_replicas:
             raise too_few(count, self.address, self.timeout * WAIT_SHARE)
         return replies[0]
 

@@ -40,9 +40,13 @@ class TaskQueue(Store):
         self._unheard: dict[str, list[int]] = {}
 
     def send(self, messages: Sequence[Message]) -> None:
+        self.send_by(messages, math.inf)
+
+    def send_by(self, messages: Sequence[Message], deadline: float) -> None:
+        """As `Ledger.send_by`."""
         if messages:
             rows, bodies = message_rows(messages)
-            self._run(scripts.SEND, rows, stored=bodies, confirmed=True)
+            self._run(scripts.SEND, rows, stored=bodies, confirmed=True, until=deadline)
 
     def claim(
         self,

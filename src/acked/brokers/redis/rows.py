@@ -3,6 +3,7 @@ rows of plain values. Lua ends a table at nil, so what is absent is False on the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ from acked.delivery import Delivery, Event, Settlement, State
 from acked.message import Message, decode, encode
 from acked.record import Attempt, Record, read_failure, read_progress
 
+logger = logging.getLogger("acked.broker")
+
 pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder().decode
-
 
 SEIZED_ROW = 13
 ENTRY_FIELDS = 11
@@ -121,14 +123,19 @@ def records(
     results: Sequence[bytes | None], failures: Sequence[bytes | None],
     progresses: Sequence[bytes | None],
 ) -> list[Record]:  # fmt: skip
-    """Whole records, as ``read.lua`` gives them."""
-    return [
-        _record(int(tag), unpack(state), body or b"", result, failure, progress)
-        for tag, state, body, result, failure, progress in zip(
-            tags, states, bodies, results, failures, progresses, strict=True
-        )
-        if state is not None
-    ]
+    """Whole records, as ``read.lua`` gives them; without those that are unreadable, so that one of
+    them does not hide the others."""
+    found: list[Record] = []
+    for tag, state, body, result, failure, progress in zip(
+        tags, states, bodies, results, failures, progresses, strict=True
+    ):
+        if state is None:
+            continue
+        try:
+            found.append(_record(int(tag), unpack(state), body or b"", result, failure, progress))
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            logger.warning("the record of the task with tag %d is unreadable: %s", int(tag), error)
+    return found
 
 
 def _record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,12 @@ class Store:
         self._clock: Clock = clock if clock is not None else self._server_clock
 
     def _run(
-        self, script: Script, *args: Any, stored: Sequence[bytes] = (), confirmed: bool = False
+        self,
+        script: Script,
+        *args: Any,
+        stored: Sequence[bytes] = (),
+        confirmed: bool = False,
+        until: float = math.inf,
     ) -> tuple[list[Any], list[Any]]:
         """What *script* packed for its answer, and what follows that.
 
@@ -38,7 +44,9 @@ class Store:
         """
         given = self._given
         now, steady = (None, None) if given is None else (given.now(), given.steady())
-        reply = self._client.run(script, pack((now, steady, *args)), stored, confirmed=confirmed)
+        reply = self._client.run(
+            script, pack((now, steady, *args)), stored, confirmed=confirmed, until=until
+        )
         first, *rest = reply if isinstance(reply, list) else (reply,)
         about: list[Any] = unpack(first)
         if given is None:

@@ -31,8 +31,9 @@ from acked.bells import Interrupts
 from acked.brokers.redis.client import Client
 from acked.clock import Clock
 
-NET = 1.0
-"""Seconds after which a waiter looks again of itself."""
+NET = 0.6
+"""Seconds after which a waiter looks again of itself. With what the server's answer is late, a
+wake-up that was lost costs less than a second."""
 
 LATE = 0.3
 """Seconds by which the server's answer to a BLPOP whose time is over may be late: it checks ten

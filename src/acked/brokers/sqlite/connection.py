@@ -15,6 +15,7 @@ the interpreter: up to 5 ms at each step when other threads compute.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -60,20 +61,22 @@ class Database:
         self._registering = threading.Lock()
         _databases.add(self)
 
-    def session(self) -> Session:
-        """One that nobody uses, to be entered at once."""
+    def session(self, until: float = math.inf) -> Session:
+        """One that nobody uses, to be entered at once; it waits for no lock beyond *until*
+        (monotonic seconds)."""
         try:
-            return self.idle.pop()
+            session = self.idle.pop()
         except IndexError:
             session = Session(self)
-        with self._registering:
-            self._sessions.add(session)
+            with self._registering:
+                self._sessions.add(session)
+        session.patience.until = until
         return session
 
     @contextlib.contextmanager
-    def transaction(self) -> Generator[apsw.Connection]:
+    def transaction(self, until: float = math.inf) -> Generator[apsw.Connection]:
         """A connection, in a write transaction that is committed at the end."""
-        with self.session() as connection:
+        with self.session(until) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
@@ -121,8 +124,8 @@ class Session:
         self._connection: apsw.Connection | None = None
         self._file = (0, 0)
         self._next_look = 0.0
-        self._patience = wal.Patience(database.timeout)
-        self._log = wal.LogKeeper(database.path, self._patience)
+        self.patience = wal.Patience(database.timeout)
+        self._log = wal.LogKeeper(database.path, self.patience)
 
     def __enter__(self) -> apsw.Connection:
         self.lock.acquire()
@@ -210,7 +213,7 @@ class Session:
         )
         self._connection, self._file = connection, identity
         try:
-            connection.set_busy_handler(self._patience)
+            connection.set_busy_handler(self.patience)
             set_up(connection, path, log_limit=wal.KEPT, checkpoint_after=wal.CHECKPOINT_AFTER)
         except BaseException:
             self.drop()

@@ -105,17 +105,21 @@ class TaskQueue(Store):
     """The methods of `acked.broker.Broker` that move tasks."""
 
     def send(self, messages: Sequence[Message]) -> None:
+        self.send_by(messages, math.inf)
+
+    def send_by(self, messages: Sequence[Message], deadline: float) -> None:
+        """As `Ledger.send_by`."""
         now = self._clock.now()
         rows = [_row(message, now) for message in messages]
         if len(rows) == 1:
-            with self._database.session() as connection:
+            with self._database.session(deadline) as connection:
                 connection.execute(SEND_ONE, rows[0])
         elif len(rows) <= SENT_AT_ONCE:
             # What fits into one statement needs no transaction around it.
-            with self._database.session() as connection:
+            with self._database.session(deadline) as connection:
                 insert(connection, SEND, rows, SENT_AT_ONCE)
         else:
-            with self._database.transaction() as connection:
+            with self._database.transaction(deadline) as connection:
                 insert(connection, SEND, rows, SENT_AT_ONCE)
         if self._waiting.anyone():
             self._announce(messages, now)

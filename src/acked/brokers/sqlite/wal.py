@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -41,17 +42,21 @@ class Patience:
 
     Args:
         seconds: Until it gives up.
+
+    Attributes:
+        until: Monotonic time at which it gives up in any case.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.until = math.inf
         self._end = 0.0
 
     def __call__(self, tries: int) -> bool:
         """Sleep for a moment; False to give up. *tries* counts from 0 for each lock."""
         now = time.monotonic()
         if tries == 0:
-            self._end = now + self.seconds
+            self._end = min(now + self.seconds, self.until)
         elif now > self._end:
             return False
         shortest, longest = BUSY_PAUSE

@@ -41,10 +41,12 @@
 --   beat                     hash    worker -> lease in seconds and latest beat, MessagePack
 --   wake:<queue>             list    one token for each waiter that should look for work
 --   seized:<base>            string  what a seizure with tokens from that base gave, for an hour
+--   touched                  string  nothing: it is written so that replicas have something to confirm
 --   nothing                  string  is never there: `begin` deletes it, as said below
 --
 -- Each file below says under "Keys" which of them it reads or writes; `nothing`, which whoever
--- calls `begin` deletes, goes without saying.
+-- calls `begin` deletes, and `body`, which `records` reads for a record that is unreadable, go
+-- without saying.
 --
 -- A script that fails in its midst keeps what it has written so far. So each one reads and decides
 -- first, and writes last. What must go on while memory is at its limit (everything but `send`)
@@ -174,11 +176,38 @@ local function record(blob)
   return r
 end
 
+-- The record of *tag* made anew from its message, for bytes that are none: what waits runs all the
+-- same, and takes nothing down that is handled with it. False where the message says nothing either.
+local function anew(tag)
+  local ok, message = pcall(cjson.decode, call('HGET', P .. 'body', tag) or '')
+  if not ok or type(message) ~= 'table' or type(message.id) ~= 'string' then return false end
+  return {
+    FORM, message.id, message.task or '', message.queue or 'default', message.priority or 0,
+    message.sent or 0, 'QUEUED', now, 0, 0, 0, 0, 0, 0, '', false, false, '', 0, 0, false, false,
+    false,
+  }
+end
+
+local function decode_all(blobs)
+  for i = 1, #blobs do
+    if blobs[i] then
+      local r = record(blobs[i])
+      if r[FAILED] == nil then error('short') end
+      blobs[i] = r
+    end
+  end
+end
+
 -- The records of *tags*, false where there is none.
 local function records(tags)
   local all = values('state', tags)
-  for i = 1, #all do
-    if all[i] then all[i] = record(all[i]) end
+  if not pcall(decode_all, all) then
+    for i = 1, #all do
+      if type(all[i]) == 'string' then
+        local ok, r = pcall(record, all[i])
+        all[i] = ok and r[FAILED] ~= nil and r or anew(tags[i])
+      end
+    end
   end
   return all
 end

@@ -34,9 +34,10 @@ end
 local function look_at(tags)
   for i, blob in ipairs(values('state', tags)) do
     if blob then
-      local _, id, name, its_queue, _, sent, state, _, _, _, _, _, _, _, consumer =
-        decode_some(blob, 14, BEFORE_FIELDS)
-      if (not wanted or wanted[state]) and (not queue or its_queue == queue)
+      local readable, _, id, name, its_queue, _, sent, state, _, _, _, _, _, _, _, consumer =
+        pcall(decode_some, blob, 14, BEFORE_FIELDS)
+      if readable and consumer
+        and (not wanted or wanted[state]) and (not queue or its_queue == queue)
         and (not task or name == task) and (not part or string.find(id, part, 1, true))
         and (not worker or consumer == worker or string.match(consumer, '^[^/]*') == worker)
         and (not sent_from or sent >= sent_from) and (not sent_before or sent < sent_before)

@@ -17,12 +17,12 @@ local function settle(rows)
     local tag = rows[at + 1]
     tags[number] = tag > 0 and tag_of(tag) or call('HGET', P .. 'id', rows[at + 2]) or ''
   end
-  local blobs, known = values('state', tags), {}
+  local all, known = records(tags), {}
   for i = 1, number do
     local at, tag = (i - 1) * WIDTH, tags[i]
     local r = known[tag]
     if r == nil then
-      r = blobs[i] and record(blobs[i])
+      r = all[i]
       known[tag] = r
     end
     if not r or r[TOKEN] ~= rows[at + 3] or r[ID] ~= rows[at + 2] then
