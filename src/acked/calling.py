@@ -127,9 +127,12 @@ def _unknown(option: str) -> NotSendable:
 
 
 def delay_seconds(option: str, value: Any) -> float:
-    """*value*, a number of seconds or a timedelta, as seconds."""
+    """*value*, a number of seconds or a timedelta, as seconds; 0 for what is over already, as
+    somebody's time left may be. Celery takes it for that too."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
+    if isinstance(value, int | float) and value < 0:
+        return 0.0
     return check_seconds(option, value, limit=MAX_DELAY)
 
 
