@@ -158,6 +158,14 @@ class Shop:
         place = self.place.through({port: proxies[port].port for port in proxies}, host)
         return Detour(address(place), list(proxies.values()))
 
+    def takes(self, task_id: str) -> bool:
+        """Whether the broker takes a task. RabbitMQ's queues need a moment after its start."""
+        try:
+            self.tasks.noop.apply_async([1], task_id=task_id)
+        except BrokerError:
+            return False
+        return True
+
     def waiting(self) -> int:
         """How many tasks wait for a worker."""
         return sum(counts.queued for counts in self.app.records.counts())

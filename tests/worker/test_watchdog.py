@@ -8,7 +8,6 @@ import apsw
 
 from acked.brokers.rabbitmq.mending import NEW
 from acked.delivery import State
-from acked.errors import BrokerError
 from tests.harness.places import SERVERS
 from tests.harness.workers import alive, until
 from tests.worker.conftest import Shop, on
@@ -79,7 +78,7 @@ def test_a_worker_whose_server_stays_away_ends_with_an_error(shop: Shop) -> None
     assert "has not answered for" in said
     # Nothing is lost by it: another worker finds everything as it was.
     shop.place.running.start()
-    until(lambda: taken(shop, "afterwards"), within=60, what="the server takes tasks again")
+    until(lambda: shop.takes("afterwards"), within=60, what="the server takes tasks again")
     shop.work(processes=1)
     (record,) = shop.finish("afterwards")
     assert record.state is State.SUCCESS
@@ -89,18 +88,9 @@ def let_queues_age(shop: Shop) -> None:
     """RabbitMQ, killed, forgets half of a queue that it has made just now. Whoever made it mends
     that, which has a test of its own; here the worker that made it ends."""
     if shop.place.kind == "rabbitmq":
-        until(lambda: taken(shop, "early"), within=60, what="the server takes tasks")
+        until(lambda: shop.takes("early"), within=60, what="the server takes tasks")
         shop.finish("early")
         time.sleep(NEW)
-
-
-def taken(shop: Shop, task_id: str) -> bool:
-    """Whether the broker takes a task. RabbitMQ's queues need a moment after its start."""
-    try:
-        shop.tasks.noop.apply_async([1], task_id=task_id)
-    except BrokerError:
-        return False
-    return True
 
 
 @on("rabbitmq")

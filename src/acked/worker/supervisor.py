@@ -16,17 +16,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from acked.broker import Beat, Condition, Engine
-from acked.brokers import open_broker
+from acked.broker import Beat, Engine
 from acked.errors import BrokerError, ConfigurationError
 from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
 from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer, ForkServers
 from acked.worker.guard import Guard
 from acked.worker.memory import resident_kib
+from acked.worker.opening import Opening
 from acked.worker.options import WorkerOptions
 from acked.worker.place import Place
 from acked.worker.presence import Presence
@@ -59,7 +58,8 @@ class Supervisor:
         self._recovery: Recovery | None = None
         self._upkeep: Upkeep | None = None
         self._guard: Guard | None = None
-        self._hello: wire.Hello | None = None
+        self._hello: wire.Hello | None = None  # once the broker is open
+        self._opening: tuple[ForkServer, Opening] | None = None
         self._places: list[Place] = []
         self._servers = ForkServers(target, options)
         self._signals: list[int] = []
@@ -88,7 +88,9 @@ class Supervisor:
                 if self._guard is not None:
                     self._guard.pulse()
                 self._handle_signals()
-                if self._hello is not None and self._failure is None:
+                if self._failure is None and self._opening is not None:
+                    self._try_to_open(*self._opening)
+                elif self._failure is None and self._hello is not None:
                     self._keep()
         finally:
             self._end()
@@ -149,37 +151,41 @@ class Supervisor:
             self._server_died(server)
 
     def _introduced(self, server: ForkServer, hello: wire.Hello) -> None:
-        first = self._hello is None
-        server.hello = self._hello = hello
-        if first:
-            try:
-                self._open(hello)
-            except (BrokerError, ConfigurationError) as error:
-                self._failure = str(error)
-                return
-            except OSError as error:
-                self._failure = f"cannot make the presence file: {error}. Is the volume full?"
-                return
+        server.hello = hello
+        if self._hello is None:
+            self._opening = server, Opening(hello)
+            return
+        self._hello = hello
+        self._share_with(server, hello)
+
+    def _share_with(self, server: ForkServer, hello: wire.Hello) -> None:
         assert self._presence is not None and self._upkeep is not None
         assert self._recovery is not None
         self._upkeep.hello = hello
         self._recovery.policies = hello.policies
         self._say(server, wire.Share(path=str(self._presence.path)), self._presence.descriptor)
-        if first:
-            self._announce(hello)
 
-    def _open(self, hello: wire.Hello) -> None:
-        broker = self._broker = open_broker(
-            hello.broker_url, results=hello.results, timeout=hello.send_timeout
-        )
-        broker.setup()
+    def _try_to_open(self, server: ForkServer, opening: Opening) -> None:
+        hello = server.hello
+        assert hello is not None
+        try:
+            self._broker = opening.attempt()
+            if self._broker is None:
+                return
+            self._begin(self._broker, hello)
+        except (BrokerError, ConfigurationError) as error:
+            self._failure = str(error)
+            return
+        except OSError as error:
+            self._failure = f"cannot make the presence file: {error}. Is the volume full?"
+            return
+        self._hello, self._opening = hello, None
+        self._share_with(server, hello)
+        self._announce(hello)
+
+    def _begin(self, broker: Engine, hello: wire.Hello) -> None:
         directory = broker.presence_dir
-        if not broker.capabilities.shared or directory is None:
-            raise ConfigurationError(
-                f"a worker cannot use {broker.url}: no other process sees its tasks. "
-                "Use a sqlite:// URL, or run tasks in place with task.apply()."
-            )
-        self._tell(broker.conditions(), broker.url)
+        assert directory is not None
         options = self._options
         # The main thread's slot, and those of coroutines also where no task is one yet: the next
         # reload may bring the first.
@@ -200,16 +206,6 @@ class Supervisor:
         self._upkeep.begin(time.monotonic())
         self._guard = Guard(self._places, options.coroutines, patience=hello.watchdog * 5)
         self._guard.start()
-
-    def _tell(self, conditions: Sequence[Condition], url: str) -> None:
-        """Log *conditions*; in one line what the broker promises, at whatever level."""
-        promises = [each.text for each in conditions if each.is_promise and each.level != "warn"]
-        if promises:
-            logs.say_always(f"broker {url}: {' '.join(promises)}")
-        for each in conditions:
-            level = logging.WARNING if each.level == "warn" else logging.INFO
-            if each.text not in promises:
-                logger.log(level, "%s: %s", each.subject, f"{each.text} {each.remedy}".strip())
 
     def _memory(self) -> int:
         pids = [os.getpid(), *(place.pid for place in self._places if place.pid is not None)]

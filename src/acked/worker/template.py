@@ -28,7 +28,7 @@ import msgspec
 
 from acked import signals
 from acked.app import Acked
-from acked.errors import AckedError
+from acked.errors import AckedError, BrokerUnavailable
 from acked.loading import load_app
 from acked.worker import logs, process, wire
 from acked.worker.aftermath import start_aftermath
@@ -236,7 +236,8 @@ def main(arguments: list[str]) -> int:
             queues = (app.settings.task_default_queue,)
             options = msgspec.structs.replace(options, queues=queues)
         signals.worker_init.send(app)
-        app.broker.setup()
+        with contextlib.suppress(BrokerUnavailable):  # The supervisor waits for it.
+            app.broker.setup()
         hello = introduce(app, options)
     except AckedError as error:
         channel.say(wire.Failed(text=str(error)))
@@ -247,7 +248,8 @@ def main(arguments: list[str]) -> int:
     # What is imported by now is shared by all processes; a collection would copy its pages.
     gc.collect()
     gc.freeze()
-    app.broker.close()
+    if app.is_open:
+        app.broker.close()
     channel.say(hello)
     Template(channel, app, options).serve()
     return 0
