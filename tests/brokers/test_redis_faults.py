@@ -426,6 +426,8 @@ def test_every_form_of_url_is_understood() -> None:
     assert address("redis://host") == ("server", False, ["host:6379"], "", 0)
     assert address("valkeys://u:p@[::1]:7000/2") == ("server", True, ["[::1]:7000"], "", 2)
     assert address("rediss+cluster://a:1,b:2") == ("cluster", True, ["a:1", "b:2"], "", 0)
+    assert address("valkeys+cluster://a") == address("rediss+cluster://a")
+    assert address("valkey+sentinel://a/primary") == address("redis+sentinel://a/primary")
     assert address("redis+sentinel://u:p@h1:26379,h2/mymaster/3") == (
         "sentinel", False, ["h1:26379", "h2:26379"], "mymaster", 3,
     )  # fmt: skip

@@ -20,8 +20,9 @@ FORMS = (
 )
 
 REDIS = frozenset({
-    "redis", "rediss", "valkey", "valkeys", "redis+cluster", "rediss+cluster", "redis+sentinel",
-    "rediss+sentinel", "sentinel",
+    "sentinel",
+    *(f"{name}{way}" for name in ("redis", "rediss", "valkey", "valkeys")
+      for way in ("", "+cluster", "+sentinel")),
 })  # fmt: skip
 POSTGRES = frozenset({"postgresql", "postgres"})
 RABBITMQ = frozenset({"amqp", "amqps", "pyamqp"})

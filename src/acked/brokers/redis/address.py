@@ -2,10 +2,11 @@
 
 ::
 
-    redis://[user:password@]host[:6379][/0]            one server; valkey:// means the same
+    redis://[user:password@]host[:6379][/0]            one server
     rediss://…                                         over TLS, the certificate checked
     redis+cluster://host:7000,host:7001                a Cluster, by some of its nodes
     redis+sentinel://host:26379,host:26379/name[/0]    the primary that Sentinels know as *name*
+    valkey://, valkeys+cluster://, …                   the same
 
 and, after a question mark, ``prefix=`` (what all keys begin with, ``acked``) and
 ``wait_replicas=`` (how many replicas must have a write before it counts, 0). Which certificates are
@@ -36,10 +37,14 @@ SCHEMES: dict[str, tuple[Kind, bool]] = {
     "rediss": ("server", True),
     "valkeys": ("server", True),
     "redis+cluster": ("cluster", False),
+    "valkey+cluster": ("cluster", False),
     "rediss+cluster": ("cluster", True),
+    "valkeys+cluster": ("cluster", True),
     "redis+sentinel": ("sentinel", False),
+    "valkey+sentinel": ("sentinel", False),
     "sentinel": ("sentinel", False),
     "rediss+sentinel": ("sentinel", True),
+    "valkeys+sentinel": ("sentinel", True),
 }
 """What each scheme reaches, and whether over TLS."""
 
