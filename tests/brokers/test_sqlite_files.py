@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -15,7 +17,7 @@ from acked.brokers import open_broker
 from acked.brokers.memory import MemoryBroker
 from acked.brokers.sqlite import SQLiteBroker
 from acked.brokers.sqlite.placement import check_path, check_sqlite
-from acked.brokers.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from acked.brokers.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, set_up
 from acked.errors import BrokerError, ConfigurationError
 from acked.testing.timeline import message
 from tests.harness.workers import until
@@ -82,6 +84,21 @@ def test_the_file_is_made_by_whoever_comes_first_and_setting_up_again_is_harmles
     assert second.get("a") is not None
     first.close()
     second.close()
+
+
+def test_tables_that_come_between_two_looks_are_no_other_programs(path: Path) -> None:
+    class Slow(apsw.Connection):
+        """Of a process during whose look another one creates the tables."""
+
+        def pragma(self, name: str, *value: apsw.SQLiteValue, **options: Any) -> Any:
+            found = super().pragma(name, *value, **options)
+            if name == "application_id" and not value:
+                SQLiteBroker(path).setup()
+            return found
+
+    path.touch(0o600)
+    with contextlib.closing(Slow(str(path))) as connection:
+        set_up(connection, path, log_limit=0, checkpoint_after=1000)
 
 
 def test_a_closed_broker_opens_again_when_it_is_used(path: Path) -> None:

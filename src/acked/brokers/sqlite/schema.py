@@ -32,7 +32,10 @@ def set_up(
     Raises:
         ConfigurationError: The file is another program's, or of another version of acked.
     """
-    if not is_ours(connection, path):
+    # Reads that others may write between: what is not ours by this look is looked at again
+    # where nobody creates it meanwhile.
+    made_by, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if (made_by, version) != (APPLICATION_ID, SCHEMA_VERSION):
         _create(connection, path)
     connection.pragma("synchronous", "FULL")
     connection.pragma("temp_store", "MEMORY")
@@ -43,7 +46,7 @@ def set_up(
     connection.execute(TURN)
 
 
-def is_ours(connection: apsw.Connection, path: Path) -> bool:
+def _is_ours(connection: apsw.Connection, path: Path) -> bool:
     """Whether the tables are there; False for an empty file.
 
     Raises:
@@ -70,7 +73,7 @@ def _create(connection: apsw.Connection, path: Path) -> None:
     turn = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        if is_ours(connection, path):
+        if _is_ours(connection, path):
             return
         connection.pragma("auto_vacuum", "INCREMENTAL")
         connection.pragma("journal_mode", "WAL")
