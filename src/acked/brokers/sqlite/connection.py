@@ -179,6 +179,8 @@ class Session:
                 # not count, and writes over it. The next to open the file alone would not.
                 with contextlib.suppress(apsw.Error):
                     self._connection.execute("ROLLBACK")
+            if isinstance(error, apsw.FullError):
+                self._log.is_full, self._next_look = True, 0.0
         finally:
             self._leave()
         if isinstance(error, apsw.Error):
@@ -193,6 +195,8 @@ class Session:
             return self._open()
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        if self._log.is_full:
+            self._log.begin_anew(connection)
         return connection
 
     def _open(self) -> apsw.Connection:

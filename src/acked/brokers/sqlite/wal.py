@@ -76,11 +76,15 @@ class LogKeeper:
     Args:
         database: The database's path.
         patience: The connection's busy handler.
+
+    Attributes:
+        is_full: An operation has failed for want of room, and none has succeeded in making some.
     """
 
     def __init__(self, database: Path, patience: Patience) -> None:
         self._log = database.with_name(f"{database.name}-wal")
         self._patience = patience
+        self.is_full = False
         self._operations = 0
         self._pause = PAUSE[0]
         self._next = 0.0
@@ -101,6 +105,17 @@ class LogKeeper:
                 time.sleep(BUSY_PAUSE[1])
         except (apsw.Error, OSError) as error:
             logger.debug("could not shorten %s: %s", self._log, error)
+        finally:
+            self._patience.seconds = usual
+
+    def begin_anew(self, connection: apsw.Connection) -> None:
+        """There was no room: before the log takes what has become free, it is copied, so that it
+        can be written over."""
+        usual, self._patience.seconds = self._patience.seconds, TRY[0]
+        try:
+            self.is_full = not self._restart(connection)
+        except apsw.Error as error:
+            logger.debug("could not make room in %s: %s", self._log, error)
         finally:
             self._patience.seconds = usual
 
