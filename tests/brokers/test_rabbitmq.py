@@ -125,10 +125,10 @@ class TestBetweenLedgerAndRabbitMQ:
     ) -> None:
         broker = connect()
 
-        def send(_: object) -> None:
+        def send(*_: object) -> None:
             raise BrokerError("no room left")
 
-        monkeypatch.setattr(broker._ledger, "send", send)
+        monkeypatch.setattr(broker._ledger, "send_by", send)
         with pytest.raises(BrokerError, match="no room left"):
             broker.send([message("a")])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -63,6 +64,23 @@ class LedgerPromises(Timeline):
         assert admitted.token not in (0, claimed.token)
         assert (record.state, record.attempt, record.token) == (State.RUNNING, 1, admitted.token)
         assert (record.consumer, record.claimed) == ("w2/1", clock.now())
+
+    def test_a_task_that_becomes_due_while_it_is_asked_for_is_taken_or_put_off(
+        self, ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its message would be forgotten otherwise."""
+        began = clock.now()
+        etas = {f"t{number}": began + number + 0.5 for number in range(6)}
+        for task_id, eta in etas.items():
+            ledger.send([msgspec.structs.replace(message(task_id), eta=eta)])
+        looks = itertools.count()
+        with monkeypatch.context() as ticking:
+            ticking.setattr(clock, "now", lambda: began + next(looks))
+            found = [self.admit(ledger, task_id) for task_id in etas]
+
+        for (task_id, eta), admission in zip(etas.items(), found, strict=True):
+            taken = [held.id for held in admission.deliveries]
+            assert (taken, admission.early) in [([task_id], {}), ([], {task_id: eta})]
 
     def test_admitting_nothing_is_harmless(self, ledger: Ledger) -> None:
         assert self.admit(ledger) == Admission([], {}, [], [], [])

@@ -25,6 +25,7 @@ LEFT = Statement(
     SELECT wanted.id, t.seq,
            CASE WHEN w.scheduled
                  AND w.due > coalesce($3, extract(epoch FROM clock_timestamp())::float8)
+                 OR NOT EXISTS (SELECT FROM {schema}.pause AS p WHERE p.queue = w.queue)
                 THEN w.due END,
            EXISTS (SELECT FROM {schema}.pause AS p WHERE p.queue = w.queue)
     FROM unnest($1::bytea[]) AS wanted (id)
@@ -118,7 +119,8 @@ class TaskLedger(TaskQueue):
         admission.deliveries.extend(sorted(taken, key=lambda each: place[each.id]))
         if len(taken) < len(wanted):
             # What is not taken is told apart afterwards. Where that has moved on in between,
-            # whoever moved it has seen to its message.
+            # whoever moved it has seen to its message; but for what has become due, which nobody
+            # moved: its message goes round once more.
             held = {each.id for each in taken}
             self._tell_apart([each for each in wanted if each not in held], queues, admission)
         return admission

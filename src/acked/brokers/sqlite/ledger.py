@@ -17,7 +17,8 @@ ADMIT = "INSERT INTO admission VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 LEFT = """
 SELECT CAST(wanted.value AS BLOB), seq,
-       CASE WHEN state = 'SCHEDULED' AND due > :now THEN due END,
+       CASE WHEN state = 'SCHEDULED' AND due > :now OR queue NOT IN (SELECT queue FROM pause)
+           THEN due END,
        queue IN (SELECT queue FROM pause)
 FROM json_each(:ids) AS wanted LEFT JOIN task ON task.id = wanted.value
 WHERE seq IS NULL
@@ -91,7 +92,8 @@ class TaskLedger(Store):
             numbers = fetch(connection, "SELECT number FROM refused")
             deliveries = taken(connection, consumer, now) if wanted else []
             # What is not taken is told apart afterwards. Where that has moved on in between,
-            # whoever moved it has seen to its message.
+            # whoever moved it has seen to its message; but for what `reap` has made ready, which
+            # nobody has: its message goes round once more.
             left = (
                 fetch(connection, LEFT, {"now": now, "ids": ids, "queues": names})
                 if len(deliveries) < len(wanted)
