@@ -2,8 +2,8 @@
 
 RabbitMQ notes which log belongs to a new quorum queue up to a second after it has said that the
 queue is there, and confirms messages to it in the meantime. Killed in that second, it comes back
-with a queue that has no leader, now or ever, and so answers nothing that is asked of it, while
-all the others do (seen with 3.10.8).
+with a queue that has no leader, now or ever, and so answers nothing that is asked of it, or ends
+the connection that asks, while all the others do (seen with 3.10.8).
 
 So whoever makes a queue, and loses the connection soon after, *suspects* it. A suspect that does
 not answer is deleted and made anew. What was in it is in the ledger, and is sent again.
@@ -16,7 +16,7 @@ import logging
 import time
 
 from acked.brokers.rabbitmq.address import Address
-from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.link import Link, LinkLost
 from acked.brokers.rabbitmq.topology import place_of
 
 logger = logging.getLogger("acked.broker")
@@ -26,6 +26,9 @@ NEW = 3.0
 
 ANSWER = 1.5
 """Seconds in which a queue that has a leader has answered."""
+
+INTERNAL_ERROR = "INTERNAL_ERROR"
+"""What RabbitMQ says when it meets what it did not expect, AMQP's code 541."""
 
 DELETING = 20.0
 """Seconds in which RabbitMQ has given up looking for the leader, and deletes the queue by force."""
@@ -83,6 +86,11 @@ class Suspects:
         except TimeoutError:
             link.abort()
             return False
+        except LinkLost as error:
+            # Or it ends the connection: it looks for a process of the queue that there is not.
+            if INTERNAL_ERROR not in str(error):
+                raise
+            return False
         await link.close()
         return True
 
@@ -91,5 +99,6 @@ class Suspects:
         try:
             await asyncio.wait_for(link.delete(name), DELETING)
             await link.make(place_of(name, link.version))
+            self.made(name)
         finally:
             await link.close()

@@ -89,6 +89,7 @@ class Publisher:
         self._address = address
         self._timeout = timeout
         self._link: Link | None = None
+        self._opening: asyncio.Task[Link] | None = None
         self._suspects = Suspects(address, timeout)
         self._linking = asyncio.Lock()
         self._making = asyncio.Lock()
@@ -121,8 +122,11 @@ class Publisher:
         async with self._linking:
             link = self._link
             if link is None or link.lost is not None:
-                await self._suspects.clear()
-                link = await self._open()
+                # On a slow way it takes longer than some callers wait, and goes on without them.
+                if self._opening is None or self._opening.done():
+                    self._opening = asyncio.get_running_loop().create_task(self._open_anew())
+                    self._opening.add_done_callback(_heard)
+                link = await asyncio.shield(self._opening)
         if link.blocked:
             raise self._alarm(link.blocked)
         return link
@@ -198,6 +202,10 @@ class Publisher:
         """End the connection at once."""
         if self._link is not None:
             self._link.abort()
+
+    async def _open_anew(self) -> Link:
+        await self._suspects.clear()
+        return await self._open()
 
     async def _open(self) -> Link:
         link = await Link.open(self._address, "acked: publishing", self._timeout)
@@ -318,6 +326,12 @@ class Publisher:
             except (BrokerError, AMQPError) as error:
                 logger.debug("%d batches are owed to RabbitMQ: %s", len(self._owed), error)
                 await asyncio.sleep(PAY_AGAIN)
+
+
+def _heard(opening: asyncio.Task[Link]) -> None:
+    """Whoever has waited for it knows; asyncio complains of an error that nobody has seen."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _nothing() -> None:

@@ -51,8 +51,6 @@ class TaskQueue:
             raise BrokerError(
                 f"RabbitMQ takes no id of more than {LONGEST_ID} bytes", nothing_stored=True
             )
-        now = self._ledger.clock.now()
-        outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
         with self._sessions.use() as session:
             deadline = session.deadline()
             # Each step leaves something to the next, so that all are over at the deadline.
@@ -64,6 +62,9 @@ class TaskQueue:
                 except BrokerError as error:
                     raise error.again(str(error), nothing_stored=True) from error
             self._ledger.send_by(messages, deadline - last)
+            # Only now, as it may have to be asked of the records' server the first time.
+            now = self._ledger.clock.now()
+            outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
             try:
                 publishing = session.publisher.publish(outgoing, until=deadline)
                 session.ask(publishing, deadline=deadline)
