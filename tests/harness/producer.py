@@ -6,6 +6,7 @@ others are left as they are, stored or not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -66,6 +67,8 @@ class Producer:
 def main(name: str, count: int, pause: float, countdown: float) -> None:
     from tests.harness import shop
 
+    with contextlib.suppress(BrokerError):
+        shop.app.open()
     for number in range(count):
         task = f"{name}-{number}"
         began = time.monotonic()

@@ -1,7 +1,8 @@
-"""Private Redis servers: one, a Cluster of three, and one with a replica and Sentinels."""
+"""Private Redis servers: one, a Cluster of three, and two kinds in which a replica takes over."""
 
 from __future__ import annotations
 
+import binascii
 import itertools
 import time
 from collections.abc import Callable
@@ -67,9 +68,23 @@ class RedisServer(Server):
             raise reply
         return reply
 
+    def agrees(self, *command: str | float | bytes) -> bool:
+        """Whether it does what it is told, and does not answer that it cannot."""
+        try:
+            self.ask(*command)
+        except hiredis.ReplyError:
+            return False
+        return True
+
+    def role(self) -> str:
+        """``master`` or ``slave``, as it says itself; nothing where it does not answer."""
+        try:
+            return str(self.ask("ROLE")[0].decode())
+        except (OSError, hiredis.ReplyError):
+            return ""  # A Sentinel hangs up everybody where it changes the role.
+
     def fresh(self, **options: str) -> str:
-        more = "".join(f"&{name}={value}" for name, value in options.items())
-        return f"redis://127.0.0.1:{self.port}/0?prefix={prefix()}{more}"
+        return f"redis://127.0.0.1:{self.port}/0?prefix={prefix()}{_written(options)}"
 
 
 class Set:
@@ -84,11 +99,16 @@ class Set:
     def close(self) -> None:
         """Kill them all."""
         for server in self.servers:
-            server.thaw()
-            server.kill()
+            if server.process is not None:
+                server.thaw()
+                server.kill()
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
@@ -97,40 +117,99 @@ class Set:
         self.close()
 
 
+class Pair(Set):
+    """A primary and its replica, which takes over when the primary is gone."""
+
+    primary: RedisServer
+    replica: RedisServer
+
+    def fresh(self, **options: str) -> str:
+        """A broker URL of an empty place on the primary."""
+        raise NotImplementedError
+
+    def demote(self) -> None:
+        """Have the replica take over from a primary that is well, and becomes its replica."""
+        raise NotImplementedError
+
+
 class RedisCluster(Set):
     """Three primaries that share the slots.
+
+    Args:
+        directory: Where their data is.
+        options: Of the configuration of each, as of a `RedisServer`.
+    """
+
+    def __init__(self, directory: Path, **options: str) -> None:
+        self._directory = directory
+        self._options = options
+        self.nodes = [self._node(number) for number in range(3)]
+        self.servers = list(self.nodes)
+
+    def _node(self, number: int) -> RedisServer:
+        return RedisServer(
+            self._directory / f"node-{number}", cluster_enabled="yes",
+            cluster_port=str(free_port()), **self._options,
+        )  # fmt: skip
+
+    def start(self) -> Self:
+        for server in self.servers:
+            server.start()
+        for number, node in enumerate(self.nodes):
+            slots = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
+            node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
+        for node in self.nodes[1:]:
+            self._introduce(node)
+        until(
+            lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes)
+        )
+        return self
+
+    def _introduce(self, node: RedisServer) -> None:
+        first = self.nodes[0]
+        node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster-port"])
+
+    def fresh(self, **options: str) -> str:
+        return self._at(prefix(), options)
+
+    def _at(self, prefix: str, options: dict[str, str]) -> str:
+        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{nodes}?prefix={prefix}{_written(options)}"
+
+
+class ReplicatedCluster(RedisCluster, Pair):
+    """A Cluster whose first primary has a replica. `fresh` gives places on that primary.
 
     Args:
         directory: Where their data is.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.nodes = [
-            RedisServer(
-                directory / f"node-{number}", cluster_enabled="yes", cluster_port=str(free_port())
-            )
-            for number in range(3)
-        ]
-        self.servers = list(self.nodes)
+        # Milliseconds of silence after which the others take a node for dead.
+        super().__init__(directory, cluster_node_timeout="1000")
+        self.primary = self.nodes[0]
+        self.replica = self._node(3)
+        self.servers = [*self.nodes, self.replica]
 
     def start(self) -> Self:
-        for node in self.nodes:
-            node.start()
-        first, *others = self.nodes
-        for number, node in enumerate(self.nodes):
-            slots = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
-            node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
-        for node in others:
-            bus = first.options["cluster-port"]
-            node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
-        until(
-            lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes)
-        )
+        super().start()
+        self._introduce(self.replica)
+        name = self.primary.ask("CLUSTER", "MYID")
+        # It has to have heard of the one it is to follow; and the others, who elect it, of both.
+        until(lambda: self.replica.agrees("CLUSTER", "REPLICATE", name))
+        until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
+        until(lambda: all(b"slave " + name in x.ask("CLUSTER", "NODES") for x in self.nodes))
         return self
 
-    def fresh(self) -> str:
-        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        return f"redis+cluster://{nodes}?prefix={prefix()}"
+    def fresh(self, **options: str) -> str:
+        ours = (
+            each for each in iter(prefix, "")
+            if binascii.crc_hqx(each.encode(), 0) % SLOTS < SLOTS // len(self.nodes)
+        )  # fmt: skip
+        return self._at(next(ours), options)
+
+    def demote(self) -> None:
+        self.replica.ask("CLUSTER", "FAILOVER")
 
 
 class Sentinel(RedisServer):
@@ -155,8 +234,8 @@ class Sentinel(RedisServer):
         return [program("redis-server"), str(self.directory / "sentinel.conf"), "--sentinel"]
 
 
-class RedisSentinel(Set):
-    """A primary, a replica, and a Sentinel that promotes it when the primary is gone.
+class RedisSentinel(Pair):
+    """A primary, a replica, and a Sentinel that promotes it.
 
     Args:
         directory: Where their data is.
@@ -171,16 +250,27 @@ class RedisSentinel(Set):
         self.servers = [self.primary, self.replica, self.sentinel]
 
     def start(self) -> Self:
-        for server in self.servers:
+        for server in (self.primary, self.replica):
             server.start()
+        # The Sentinel looks at a replica every ten seconds, and promotes none that it saw without
+        # its primary.
         until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
+        self.sentinel.start()
         until(lambda: b"slaves=1" in self.sentinel.ask("INFO", "sentinel"))
         return self
 
     def fresh(self, **options: str) -> str:
-        more = "".join(f"&{name}={value}" for name, value in options.items())
         where = f"127.0.0.1:{self.sentinel.port}/mymaster/0"
-        return f"redis+sentinel://{where}?prefix={prefix()}{more}"
+        return f"redis+sentinel://{where}?prefix={prefix()}{_written(options)}"
+
+    def demote(self) -> None:
+        # The Sentinel refuses until it has looked at the replica.
+        until(lambda: self.sentinel.agrees("SENTINEL", "FAILOVER", "mymaster"))
+
+
+def _written(options: dict[str, str]) -> str:
+    """*options* of a URL, behind others."""
+    return "".join(f"&{name}={value}" for name, value in options.items())
 
 
 def until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
