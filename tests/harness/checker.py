@@ -42,6 +42,8 @@ class Verdict:
     starts: int = 0
     duplicates: int = 0
     unsure: int = 0
+    settled: int = 0
+    refused: int = 0
     recovered_after: list[float] = field(default_factory=list)
 
     @property
@@ -57,9 +59,10 @@ class Verdict:
             f"p99 {self.p99:.3f} s, max {waits[-1]:.3f} s" if waits else ""
         )  # fmt: skip
         unsure = f", {self.unsure} stored though the send failed" if self.unsure else ""
+        settled = f", {self.settled} settled and {self.refused} refused" if self.settled else ""
         return (
             f"{len(self.violations)} violations, {self.starts} starts, "
-            f"{self.duplicates} excused duplicates{unsure}{recovery}"
+            f"{self.duplicates} excused duplicates{unsure}{settled}{recovery}"
         )
 
 
@@ -76,7 +79,10 @@ def check(
     """Judge a drained run.
 
     Args:
-        history: Lines of `note`: start and end with `task`, kill and cut with `victim`.
+        history: Lines of `note`: start and end with `task`; kill, cut and lives with `victim`. A
+            kill is written down before it is done, and of who dies by himself once he has a reason
+            to; lives says that he was seen alive. Where workers note their settlements, given,
+            settling and settled with tokens.
         sent: Ids whose sending returned.
         records: Where they are.
         expect: The state every task must have reached.
@@ -88,6 +94,9 @@ def check(
     verdict = Verdict()
     killed = {line["victim"]: line["at"] for line in history if line["event"] == "kill"}
     killed |= {line["pid"]: line["at"] for line in history if line["event"] == "dies"}
+    for line in history:
+        if line["event"] == "lives" and line["victim"] in killed:
+            killed[line["victim"]] = max(line["at"], killed[line["victim"]])
     cut: dict[int, list[float]] = defaultdict(list)
     for line in history:
         if line["event"] == "cut":
@@ -99,13 +108,18 @@ def check(
         if line["event"] == "start":
             for before in ended.pop((line["pid"], line["thread"]), ()):
                 before["followed"] = True
-            run = {"from": line["at"], "to": None, "pid": line["pid"], "followed": False}
+            run = {
+                "from": line["at"], "to": None, "last": line["at"], "pid": line["pid"],
+                "followed": False,
+            }  # fmt: skip
             runs[line["task"]].append(run)
             open_runs[line["task"], line["pid"]] = run
-        elif line["event"] == "end":
-            run = open_runs[line["task"], line["pid"]]
-            run["to"] = line["at"]
-            ended[line["pid"], line["thread"]].append(run)
+        elif run := open_runs.get((line.get("task", ""), line["pid"])):
+            # Whatever it writes shows that it goes on, a kill or not.
+            run["last"] = line["at"]
+            if line["event"] == "end":
+                run["to"] = line["at"]
+                ended[line["pid"], line["thread"]].append(run)
     stored = [task for task in unsure if records.get(task) is not None or task in runs]
     verdict.unsure = len(stored)
     known = {*sent, *stored}
@@ -113,6 +127,7 @@ def check(
         verdict.violations.append(f"unexpected: {task} ran and was never sent")
     kills = [line["wall"] for line in history if line["event"] == "kill"]
     faults = Faults(killed, kills, cut, lease)
+    _check_fences(history, verdict)
     for task in [*sent, *stored]:
         _check_task(task, runs.get(task, []), faults, records, expect, task in poison, verdict)
     return verdict
@@ -120,8 +135,8 @@ def check(
 
 @dataclass(frozen=True)
 class Faults:
-    """When processes were killed (by pid, and by the wall clock), and when they were cut off from
-    the broker."""
+    """When processes were killed (by pid; the last moment at which they are known to have lived),
+    when somebody killed (by the wall clock), and when processes were cut off from the broker."""
 
     killed: dict[int, float]
     kills: list[float]
@@ -137,6 +152,46 @@ class Faults:
         since = run["from"] - CLAIMED_AHEAD
         cuts = (at for at in self.cut.get(run["pid"], ()) if since < at < before)
         return min(cuts, default=None)
+
+
+def _check_fences(history: list[dict[str, Any]], verdict: Verdict) -> None:
+    """Nothing is settled with a token that is not its task's any more, and nothing twice.
+
+    Tokens have no order. One was given after another where it was asked for after the other had
+    arrived, and a settlement came after both where it was sent after both had arrived.
+    """
+    given: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
+    sent: dict[tuple[str, int], float] = {}
+    for line in history:
+        if line["event"] == "given":
+            for task, token in line["tasks"]:
+                given[task][token] = line["asked"], line["at"]
+        elif line["event"] == "settling":
+            for task, token in line["tasks"]:
+                sent.setdefault((task, token), line["at"])
+    ends: dict[str, set[int]] = defaultdict(set)
+    stale: set[tuple[str, int]] = set()
+    for line in history:
+        if line["event"] != "settled":
+            continue
+        verdict.settled += len(line["accepted"])
+        verdict.refused += len(line["refused"])
+        for task, token, event in line["accepted"]:
+            if event in FINAL_EVENTS:
+                ends[task].add(token)
+            _, arrived = given[task].get(token, (0.0, line["asked"]))
+            newer = [
+                there
+                for asked, there in given[task].values()
+                if arrived < asked and there <= line["asked"]
+            ]
+            # One that is repeated may have been accepted when it was sent first.
+            if newer and sent[task, token] >= min(newer):
+                stale.add((task, token))
+    for task, token in sorted(stale):
+        verdict.violations.append(f"double settle: {task} with {token}, which was not its token")
+    for task in sorted(task for task, tokens in ends.items() if len(tokens) > 1):
+        verdict.violations.append(f"double settle: {task} came to its end {len(ends[task])} times")
 
 
 def _check_task(
@@ -172,7 +227,9 @@ def _check_task(
         verdict.duplicates += 1
         verdict.recovered_after.append(after["from"] - died)
         if after["from"] < died:
-            bad.append(f"overlap: {task} started again before pid {run['pid']} was killed")
+            bad.append(f"overlap: {task} started again before pid {run['pid']} was dead")
+        elif after["from"] < run["last"]:
+            bad.append(f"overlap: {task} started again and pid {run['pid']} went on with it")
     settled = [a for a in attempts if a.event in FINAL_EVENTS]
     if len(settled) != 1:
         bad.append(f"settled {len(settled)} times: {task}")

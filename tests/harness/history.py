@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "ACKED_TEST_HISTORY"
+NOTED = {"ACKED_TEST_PATH": str(Path(__file__).with_name("noted_settlements"))}
+"""The environment of workers that write down what they are given and what they settle, and with
+which tokens."""
 
 
 def note(event: str, **facts: Any) -> None:
@@ -32,8 +35,20 @@ def note(event: str, **facts: Any) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Every line, in the order it was written."""
+def read(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
+    """Every line, in the order it was written; but one that is being written.
+
+    Args:
+        path: The file.
+        last: Only those among this many bytes at its end, for who has no time to read a long one.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        begin = 0 if last is None else max(0, size - last)
+        file.seek(begin)
+        whole, _, _ = file.read().rpartition(b"\n")
+    if begin:
+        _, _, whole = whole.partition(b"\n")
+    return [json.loads(line) for line in whole.splitlines()]

@@ -61,6 +61,13 @@ def work(self: Task[..., None], seconds: float = 0.0) -> None:
     note("end", task=self.request.id)
 
 
+@app.task(bind=True)
+def work_with(self: Task[..., None], luggage: str) -> None:
+    """Work on something large."""
+    note("start", task=self.request.id)
+    note("end", task=self.request.id)
+
+
 @app.task(bind=True, rate_limit="20/s")
 def work_slowly(self: Task[..., None]) -> None:
     note("start", task=self.request.id)
@@ -367,13 +374,17 @@ def die(self: Task[..., Any], way: str) -> Any:
 
         resource.setrlimit(resource.RLIMIT_AS, (RSS_LIMIT, RSS_LIMIT))
         bytearray(2 * RSS_LIMIT)
-    elif way == "SIGKILL with much memory":
-        # What the kernel's out-of-memory killer would do.
+    elif way == "out of memory":
+        note("dies", task=self.request.id)
+        group = os.environ.get("SHOP_MEMORY_GROUP")
+        if group:
+            Path(group).write_text(str(os.getpid()))
         taken = bytearray(64 * 1024 * 1024)
         taken[::4096] = b"x" * len(taken[::4096])
-        note("dies", task=self.request.id)
-        os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(10)
+        if not group:
+            # What the kernel would do, where nobody may tell it to.
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(10)
     elif way == "RecursionError":
 
         def deeper() -> int:

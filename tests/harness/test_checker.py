@@ -53,6 +53,33 @@ def cut(at: float, pid: int = 1) -> dict[str, Any]:
     return line("cut", at, pid=99, victim=pid)
 
 
+def lives(at: float, pid: int = 1) -> dict[str, Any]:
+    return line("lives", at, pid=99, victim=pid)
+
+
+def given(at: float, token: int, pid: int = 1) -> dict[str, Any]:
+    """*token* of `a` arrived then, asked for half a second before."""
+    return line("given", at, pid, asked=at - 0.5, tasks=[["a", token]])
+
+
+def settle(
+    at: float, token: int, event: str = Event.SUCCEED, pid: int = 1, took: float = 0.5
+) -> list[dict[str, Any]]:
+    """A settlement of `a` that was accepted at that moment."""
+    return [
+        line("settling", at - took, pid, tasks=[["a", token]]),
+        line("settled", at, pid, asked=at - took, accepted=[["a", token, event]], refused=[]),
+    ]
+
+
+def refuse(at: float, token: int, pid: int = 1) -> dict[str, Any]:
+    return line("settled", at, pid, asked=at - 0.5, accepted=[], refused=[["a", token, "SUCCEED"]])
+
+
+TWICE = [*run(1), kill(2), *run(4, 5, pid=2)]
+"""Killed, and run again in process 2."""
+
+
 def judge(
     history: list[dict[str, Any]], *attempts: Attempt, state: State = State.SUCCESS,
     sent: tuple[str, ...] = ("a",), stored: bool = True, **facts: Any,
@@ -87,6 +114,25 @@ GOOD = {
     "killed before it wrote a line": judge(
         [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.98), SUCCEEDED, losses=1, runs=2
     ),
+    "its end came a while after the reason for it": judge(
+        [*run(1, 3.9), kill(2), lives(3.92), *run(5, 6, pid=2)], losses=1
+    ),
+    "settled by who had it, and refused to who had it before": judge(
+        [*TWICE, given(0.9, 70), given(3, 30, 2), *settle(6, 30, pid=2), refuse(7, 70)], losses=1
+    ),
+    "settled while it was given to another": judge(
+        [*TWICE, given(0.9, 70), *settle(3, 70, Event.RELEASE), given(3, 30, 2)], losses=1
+    ),
+    "repeated after it was given to another": judge(
+        [
+            *TWICE,
+            given(0.9, 70),
+            *settle(2, 70, Event.RELEASE),
+            given(3, 30, 2),
+            *settle(4, 70, Event.RELEASE, pid=3),
+        ],
+        losses=1,
+    ),
     "unsure and absent": judge([], sent=(), unsure=("a",), stored=False),
     "unsure and stored": judge(run(1, 2), sent=(), unsure=("a",)),
 }
@@ -99,7 +145,19 @@ BAD = {
     "finished and run again: a had ended": judge(
         [*run(1, 2), line("start", 2.001, task="b"), kill(2.002), *run(4, 5, pid=2)]
     ),
+    "finished and run again: a had ended in pid 1": judge(
+        [*run(1, 2.5), kill(2), lives(3), *run(4, 5, pid=2)]
+    ),
     "overlap: a started again before": judge([*run(1), *run(2, 3, pid=2), kill(4)]),
+    "overlap: a started again before pid 1 was dead": judge(
+        [*run(1), kill(2), lives(4), *run(3, 5, pid=2)]
+    ),
+    "overlap: a started again and pid 1 went on": judge(
+        [*run(0.5, 4), kill(1), *run(1.5, 2, pid=2)]
+    ),
+    "overlap: a started again and pid 1 went on with it": judge(
+        [*run(0.5), kill(1), *run(1.5, 2, pid=2), line("step", 3, task="a")]
+    ),
     "overlap: a started again while": judge(
         [*run(1, 9), cut(2), *run(4, 5, pid=2)], LAPSED, SUCCEEDED
     ),
@@ -107,6 +165,13 @@ BAD = {
         [cut(1), *run(4, 9), *run(6, 7, pid=2)], LAPSED, SUCCEEDED
     ),
     "unexcused duplicate: a ran again and pid 1 was not": judge([*run(1), cut(2), *run(6, 7, 2)]),
+    "double settle: a with 70": judge(
+        [*TWICE, given(0.9, 70), given(3, 30, 2), *settle(4, 70, Event.RELEASE)], losses=1
+    ),
+    "double settle: a came to its end 2 times": judge(
+        [*TWICE, given(0.9, 70), *settle(3.2, 70), given(3, 30, 2), *settle(6, 30, pid=2)],
+        losses=1,
+    ),
     "settled 2 times: a": judge(run(1, 2), SUCCEEDED, SUCCEEDED),
     "misjudged: a has 1 losses, 0": judge(run(1, 2), losses=1),
     "misjudged: a has 1 losses": judge(
@@ -133,3 +198,8 @@ def test_the_wait_from_the_fault_to_the_restart_is_measured() -> None:
     assert GOOD["killed and run again"].recovered_after == [1]
     assert GOOD["cut off, and its lease ran out"].recovered_after == [4]
     assert GOOD["unsure and stored"].unsure == 1
+
+
+def test_settlements_are_counted() -> None:
+    verdict = GOOD["settled by who had it, and refused to who had it before"]
+    assert (verdict.settled, verdict.refused) == (1, 1)

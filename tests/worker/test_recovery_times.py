@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from tests.harness import history
 from tests.harness.places import BROKERS
-from tests.harness.workers import until
+from tests.harness.workers import Worker, until
 from tests.worker.conftest import HOSTS, Shop, on
 from tests.worker.forms import LEASES, LONG, SHORT_LEASE, report, sizes
 
@@ -75,6 +77,37 @@ def test_the_task_of_a_killed_worker_runs_again_within_a_second(shop: Shop) -> N
         shop.finish(result.id)
         survivor = spare
     restarts(shop, "killed worker", waits, bound=BOUND)
+
+
+@on(*BROKERS, short=("redis", "postgres"))
+def test_the_task_of_the_only_worker_runs_again_within_a_second_of_another_being_ready(
+    shop: Shop,
+) -> None:
+    """How soon a new worker is ready is the machine's and the application's to say: counted is
+    from its own word."""
+    beat_often(shop)
+    waits = []
+    worker = shop.work(processes=1)
+    for _ in range(sizes(1, 30)):
+        result = shop.tasks.work.delay(60.0)
+        shop.started(result.id)
+        worker.kill_tree()
+        worker = shop.work(processes=1, wait=False)
+        shop.started(result.id, 2)
+        again = [x["wall"] for x in shop.history("start") if x["task"] == result.id][1]
+        waits.append(again - said_ready(worker))
+        result.revoke(terminate=True)
+        shop.finish(result.id)
+    restarts(shop, "killed worker, another one started", waits, bound=BOUND)
+
+
+def said_ready(worker: Worker) -> float:
+    """When *worker* said that it is, wall clock."""
+    said = until(
+        lambda: [x for x in worker.output().splitlines() if " ready: app " in x], what="its word"
+    )
+    date, moment, *_ = said[0].split()
+    return datetime.fromisoformat(f"{date} {moment}").timestamp()
 
 
 @on(*HOSTS, short=("redis",))
