@@ -342,6 +342,7 @@ CELERY_ALONE = {
 
 ELSEWHERE = {
     "chaos", "consumer_timeout", "cp", "dbstat", "flushAppendOnlyFile", "helpers", "httpx", "kills",
+    "LimitNICE", "Nice", "nice",
     "make", "manager",
     "scan", "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
     "SSL_CERT_FILE", "UPDATE",

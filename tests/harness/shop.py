@@ -25,6 +25,7 @@ from acked import (
     SoftTimeLimitExceeded,
     Task,
     TimeLimitExceeded,
+    signals,
 )
 from tests.harness import ears
 from tests.harness.history import note
@@ -43,6 +44,13 @@ app = Acked(
     send_timeout=float(os.environ.get("SHOP_SEND_TIMEOUT", "5")),
     watchdog=float(os.environ.get("SHOP_WATCHDOG", "60")),
 )
+if nice := os.environ.get("SHOP_NICE"):
+
+    @signals.worker_process_init.connect
+    def choose_priority(*_: object, **__: object) -> None:
+        os.nice(int(nice))
+
+
 if os.environ.get("SHOP_NO_AGREEMENT"):
 
     def refuse(*_: object) -> None:
@@ -325,6 +333,18 @@ def nice_hog(self: Task[..., None], seconds: float) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, 19)
     hang("loop", seconds)
     note("end", task=self.request.id)
+
+
+@app.task
+def lowers_its_priority() -> int:
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    return os.getpid()
+
+
+@app.task
+def pid_and_priority() -> tuple[int, int]:
+    """The process it runs in, and the nice value of its thread."""
+    return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0)
 
 
 @app.task(bind=True, time_limit=2)

@@ -8,9 +8,12 @@ import time
 from contextlib import closing
 
 import apsw
+import pytest
 
 from acked.broker import Filter
 from acked.delivery import State
+from tests.harness import history
+from tests.harness.privileges import need_root
 from tests.harness.workers import alive, until
 from tests.worker.conftest import Shop
 
@@ -266,3 +269,46 @@ def test_a_worker_on_a_broker_of_one_process_says_why_it_cannot_run(shop: Shop) 
     worker = shop.work(wait=False)
     assert worker.process.wait(20) == 1
     assert "a worker cannot use memory://" in worker.output()
+
+
+@pytest.mark.parametrize("lane", [(), ("--threads", "1")], ids=["main", "thread"])
+def test_a_task_that_lowers_its_priority_lowers_it_for_itself_alone(
+    shop: Shop, lane: tuple[str, ...]
+) -> None:
+    need_root("raise a priority")
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    shop.work(*lane, processes=1)
+    lowered = shop.tasks.lowers_its_priority.delay().get(timeout=10)
+    assert shop.tasks.pid_and_priority.delay().get(timeout=10) == (lowered, usual)
+
+
+@pytest.mark.parametrize("lane", [(), ("--threads", "1")], ids=["main", "thread"])
+def test_a_process_that_cannot_raise_its_priority_again_is_replaced(
+    shop: Shop, lane: tuple[str, ...]
+) -> None:
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    without_the_right = ("setpriv", "--bounding-set", "-sys_nice") if os.geteuid() == 0 else ()
+    worker = shop.work(*lane, processes=1, prefix=without_the_right)
+    lowered = shop.tasks.lowers_its_priority.delay().get(timeout=10)
+    pid, priority = shop.tasks.pid_and_priority.delay().get(timeout=10)
+    assert (pid != lowered, priority) == (True, usual)
+    assert "crash" not in worker.output()
+
+
+def test_nothing_is_written_by_a_thread_whose_priority_was_lowered(shop: Shop) -> None:
+    """On SQLite it would keep everybody waiting while others have the processor."""
+    shop.environment |= history.NOTED
+    without_the_right = ("setpriv", "--bounding-set", "-sys_nice") if os.geteuid() == 0 else ()
+    shop.work(processes=1, prefix=without_the_right)
+    ids = [shop.tasks.lowers_its_priority.delay().id for _ in range(3)]
+    shop.finish(*ids)
+    settled = [line for line in shop.history("settled") if line["accepted"]]
+    assert len(settled) == len(ids)
+    assert {line["nice"] for line in settled} == {os.getpriority(os.PRIO_PROCESS, 0)}
+
+
+def test_a_priority_that_is_chosen_when_the_process_starts_stays(shop: Shop) -> None:
+    shop.work(processes=1, environment={"SHOP_NICE": "5"})
+    first, second = (shop.tasks.pid_and_priority.delay().get(timeout=10) for _ in range(2))
+    assert first == second
+    assert first[1] == os.getpriority(os.PRIO_PROCESS, 0) + 5

@@ -30,6 +30,7 @@ from acked.worker.memory import resident_kib
 from acked.worker.options import WorkerOptions
 from acked.worker.permits import Permits
 from acked.worker.presence import Section
+from acked.worker.priority import Priority
 
 logger = logging.getLogger("acked.worker")
 
@@ -68,7 +69,7 @@ class TaskProcess:
         self._alarm = limits.Alarm()
         self._stop_asked = False
         self._alone = False
-        self._recycle = False
+        self._leaving = False
         self._busy_since = 0.0
         self._waiting = False
         self._handed_back = False
@@ -100,8 +101,11 @@ class TaskProcess:
     def run(self) -> None:
         """Run until the end; everything is settled or given back when it returns."""
         signal.signal(signal.SIGTERM, self._on_stop)
-        threading.Thread(target=self._watch_loop, name="acked-watcher", daemon=True).start()
+        watcher = threading.Thread(target=self._watch_loop, name="acked-watcher", daemon=True)
+        watcher.start()
         signals.worker_process_init.send(self._consumer)
+        # Not before: a handler may have chosen a priority for the whole process.
+        self._priority = Priority()
         pause = 0.0
         while not self._stopping:
             held = self._feed.next()
@@ -119,9 +123,18 @@ class TaskProcess:
         for lane in self._lanes:
             while not lane.places.wait_all_free(POLL):
                 pass
+        if self._priority.restore():
+            self._write_the_rest()
+        else:
+            # By a thread that no task has lowered.
+            self._leaving = True
+            self._rouse_watcher()
+            watcher.join()
+        signals.worker_process_shutdown.send(self._consumer, pid=os.getpid(), exitcode=0)
+
+    def _write_the_rest(self) -> None:
         self._feed.flush()
         self._counting.write(time.monotonic(), at_once=True)
-        signals.worker_process_shutdown.send(self._consumer, pid=os.getpid(), exitcode=0)
 
     def _refill(self) -> bool:
         """Claim more, or sleep until there may be something; True when something was claimed."""
@@ -195,7 +208,7 @@ class TaskProcess:
         self._busy_since = 0.0
         now = time.monotonic()
         self._pace.note(now - began)
-        if self._feed.overdue(now) and self._feed.local:
+        if self._feed.overdue(now) and self._feed.local and not self._stopping:
             self._feed.flush()
 
     def _run_here(self, attempt: Attempt) -> None:
@@ -213,7 +226,7 @@ class TaskProcess:
         except BaseException as error:
             attempt.failed(error)
             if isinstance(error, MemoryError):
-                self._recycle = True
+                self._stop_asked = True
         else:
             attempt.returned(value)
         self._finished(attempt, attempt.finish())
@@ -266,8 +279,6 @@ class TaskProcess:
     def _worn_out(self) -> bool:
         """Whether this process has run enough and is to be replaced."""
         limit, settled = self._options.max_tasks_per_child, self._feed.settled
-        if self._recycle:
-            return True
         # While a lane is busy the place goes on working, or one long coroutine would keep it from
         # everything else; not for ever, or it would never be replaced.
         if limit is not None and settled >= (limit * 2 if self._lanes_busy else limit):
@@ -291,6 +302,8 @@ class TaskProcess:
         message = attempt.request.message
         assert message is not None
         self._counting.ended(attempt.held, message, settlement)
+        if not self._priority.restore():
+            self._stop_asked = True
 
     def _ended(self, attempt: Attempt, settlement: Settlement) -> None:
         self._finished(attempt, settlement)
@@ -305,7 +318,7 @@ class TaskProcess:
 
     def _watch_loop(self) -> None:
         lanes_ticked = 0.0
-        while True:
+        while not self._leaving:
             if not self._needs_watching():
                 self._watch.clear()
                 if not self._needs_watching():
@@ -324,9 +337,10 @@ class TaskProcess:
             except BrokerError as error:
                 logger.error("cannot reach the broker: %s", error)
                 time.sleep(BROKER_PAUSE)
+        self._write_the_rest()
 
     def _needs_watching(self) -> bool:
-        return self._feed.holds or self._lanes_busy
+        return self._feed.holds or self._lanes_busy or self._leaving
 
     def _main_is_away(self, now: float) -> bool:
         return self._waiting or (self._busy_since != 0.0 and now - self._busy_since >= TICK)

@@ -9,6 +9,7 @@ nobody knows whether it arrived.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ def _settled(
     for some in _parts(settlements):
         told = [(each.id, each.token, each.event.value) for each in some]
         note(
-            "settled", asked=asked,
+            "settled", asked=asked, nice=os.getpriority(os.PRIO_PROCESS, 0),
             accepted=[each for each in told if each[:2] not in stale],
             refused=[each for each in told if each[:2] in stale],
         )  # fmt: skip
