@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from acked.config import check_queue
+from acked.config import check_limits, check_queue
 from acked.errors import ConfigurationError, NotSendable
 from acked.exact import dump_exact
 from acked.message import MAX_ID_LENGTH
-from acked.options import MAX_DELAY, check_limits, check_priority
+from acked.options import MAX_DELAY, check_priority
 from acked.outcome import TaskPolicy
 from acked.retry import check_seconds
 
@@ -104,9 +104,7 @@ def _fields_of(option: str, value: Any, now: float) -> dict[str, Any]:
                 raise NotSendable(f"ignore_result must be True or False, got {value!r}.")
             return {"ignore_result": value}
         case "max_retries":
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise NotSendable(f"max_retries must be a number from 0 on, got {value!r}.")
-            return {"max_retries": value}
+            return {"max_retries": check_max_retries(value)}
         case "headers":
             return {"headers": _headers(value)}
         case _:
@@ -124,6 +122,13 @@ def _unknown(option: str) -> NotSendable:
         f"Known: {', '.join(sorted(CALL_OPTIONS))}. What the task itself takes goes into args= "
         "and kwargs=."
     )
+
+
+def check_max_retries(value: object) -> int:
+    """*value* as the number of retries of one call."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise NotSendable(f"max_retries must be a number from 0 on, got {value!r}.")
+    return value
 
 
 def delay_seconds(option: str, value: Any) -> float:

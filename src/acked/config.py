@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Never
 
 import msgspec
@@ -62,7 +63,7 @@ MEANINGLESS_SETTINGS = {
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for a whole application. Times are seconds, sizes bytes.
+    """What holds for a whole application. Times are seconds, or timedeltas, sizes bytes.
 
     Args:
         broker_url: Where tasks are kept.
@@ -77,8 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         watchdog: Time without an answer of the broker after which a worker lets go of every
             connection and makes them anew; after five times that it stops with exit code 1. A
             process that alone has gone so long without one is replaced.
-        result_expires: How long finished tasks are kept; None for ever.
-        failure_expires: How long failed tasks are kept; None for ever.
+        result_expires: How long finished tasks are kept; None and 0 for ever.
+        failure_expires: How long failed tasks are kept; None and 0 for ever.
         send_timeout: Longest time a send may wait for the broker before it raises.
         max_message_size: Largest arguments of one call, as JSON.
         max_result_size: Largest return value, as JSON.
@@ -126,8 +127,13 @@ def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Set
         if name not in known:
             raise ConfigurationError(f"unknown setting {name!r}. {did_you_mean(name, known)}")
     plain = msgspec.structs.asdict(base or Settings())
+    for name, value in given.items():
+        plain[name] = value.total_seconds() if isinstance(value, timedelta) else value
+    for name in ("result_expires", "failure_expires"):
+        # Zero, as Celery's users write it, keeps them for ever.
+        plain[name] = plain[name] or None
     try:
-        settings = msgspec.convert({**plain, **given}, Settings)
+        settings = msgspec.convert(plain, Settings)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"a setting has the wrong type: {error}") from None
     _check(settings)
@@ -146,10 +152,25 @@ def _check(settings: Settings) -> None:
     for name in ("result_expires", "failure_expires"):
         if (seconds := getattr(settings, name)) is not None:
             check_seconds(name, seconds, limit=float("inf"))
+    for name in ("task_soft_time_limit", "task_time_limit"):
+        if (seconds := getattr(settings, name)) is not None:
+            check_seconds(name, seconds)
+    check_limits(settings.task_soft_time_limit, settings.task_time_limit, ConfigurationError)
     check_queue(settings.task_default_queue, ConfigurationError, name="task_default_queue")
     for name in ("max_message_size", "max_result_size"):
         if getattr(settings, name) < 1:
             raise ConfigurationError(f"{name} must be at least 1 byte.")
+
+
+def check_limits(
+    soft: float | None, hard: float | None, refuse: type[ConfigurationError | NotSendable]
+) -> None:
+    """Refuse a soft limit that is not the shorter one; None and 0 are no limit."""
+    if soft and hard and soft >= hard:
+        raise refuse(
+            f"soft_time_limit={soft:g} must be shorter than time_limit={hard:g}: the soft limit "
+            "is the warning before the hard one."
+        )
 
 
 def check_queue(

@@ -24,7 +24,19 @@ JSON_TYPES = (dict, list, str, int, float, bool, type(None))
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What encoding or decoding may raise for a value; msgspec's errors are ValueErrors."""
 
-_encoder = msgspec.json.Encoder()
+
+def _plain(value: object) -> str | int | float:
+    """What a subclass of one of JSON's types is to JSON: Django's SafeString is its text."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
 encode = _encoder.encode
 decode = msgspec.json.Decoder().decode
 
@@ -138,11 +150,6 @@ def _trouble_with(value: Any, place: str) -> Trouble | None:
             place, "a str with a lone surrogate", "which is no text", "decode it with an encoding"
         )
     except UNENCODABLE:
-        if isinstance(value, str | int | float):
-            plain = (
-                "str" if isinstance(value, str) else "float" if isinstance(value, float) else "int"
-            )
-            return Trouble(place, kind, "which JSON cannot carry", f"send {plain}(...) of it")
         return Trouble(
             place, kind, "which JSON cannot carry",
             "send what it is made from, or its id, and load it in the task",

@@ -21,7 +21,7 @@ from acked import message as messages
 from acked import signals
 from acked.broker import Records
 from acked.delivery import Delivery, Event, Failure, Settlement
-from acked.errors import Ignore, MessageUnreadable, Reject, Retry, UnknownTask
+from acked.errors import Ignore, MessageUnreadable, NotSendable, Reject, Retry, UnknownTask
 from acked.failure import ExceptionInfo, failure_of, text_of
 from acked.outcome import (
     FailedByHand,
@@ -114,11 +114,19 @@ class Attempt:
                 return
             ignored = request.ignore_result
             self.outcome = Succeeded(None if ignored else self.task.dump_result(value))
+        except NotSendable as error:
+            # The work is done, and would come to the same value again.
+            self.failed(error, retryable=NotSendable in self.task.autoretry_for)
         except Exception as error:
             self.failed(error)
 
-    def failed(self, error: BaseException) -> None:
-        """*error* left the function, or its return value could not be stored."""
+    def failed(self, error: BaseException, *, retryable: bool | None = None) -> None:
+        """*error* left the function, or its return value could not be stored.
+
+        Args:
+            error: What ended it.
+            retryable: Whether it is one to retry for; `autoretry_for` says unless given.
+        """
         self._end_forked_child()
         self.raised = error
         asked = self.request.retry_asked
@@ -134,7 +142,7 @@ class Attempt:
         else:
             self.outcome = Raised(
                 failure_of(error),
-                retryable=self.task.covers(error),
+                retryable=self.task.covers(error) if retryable is None else retryable,
                 asked_wait=_guarded(lambda: retry_after(error, time.time())),
             )
 
@@ -212,8 +220,9 @@ class Attempt:
             signals.task_success.send(task, result=self.value, runtime=runtime)
         elif event is Event.RETRY and signals.task_retry.receivers:
             signals.task_retry.send(
-                task, request=self.request, reason=self._cause(), einfo=ExceptionInfo(self.raised)
-            )
+                task, request=self.request, reason=self._retry(settlement),
+                einfo=ExceptionInfo(self.raised),
+            )  # fmt: skip
         elif event is Event.FAIL and signals.task_failure.receivers:
             signals.task_failure.send(
                 task, task_id=task_id, exception=self.raised, args=self.args, kwargs=self.kwargs,
@@ -244,9 +253,15 @@ class Attempt:
 
     def _cause(self) -> BaseException | None:
         """The exception a retry was asked for, as `on_retry` gets it."""
+        return self.raised.exc if isinstance(self.raised, Retry) else self.raised
+
+    def _retry(self, settlement: Settlement) -> Retry:
+        """The `Retry` that it ends with, also where the task raised none."""
         if isinstance(self.raised, Retry):
-            return self.raised.exc or self.raised
-        return self.raised
+            return self.raised
+        due = settlement.not_before
+        wait = 0.0 if due is None else max(0.0, due - settlement.at)
+        return Retry(exc=self.raised, when=wait)
 
     def guard(self, hook: Callable[..., Any], *args: Any) -> None:
         """Run a hook; what it raises is logged, since the work itself is done."""

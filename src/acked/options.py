@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 import msgspec
 
-from acked.config import Settings, check_queue, did_you_mean
+from acked.config import Settings, check_limits, check_queue, did_you_mean
 from acked.errors import ConfigurationError, NotSendable, TimeLimitExceeded
 from acked.message import PRIORITIES, Message
 from acked.outcome import MAX_LOSSES, TaskPolicy
@@ -43,7 +44,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
         retry_for: Seconds after it was sent during which it may be retried (not in Celery).
         retry_for_result: A function of the return value; where it says True the task is retried
             (not in Celery).
-        soft_time_limit, time_limit: Seconds; None is no limit.
+        soft_time_limit, time_limit: Seconds. None takes the setting; 0 is no limit.
         ignore_result: The return value is not kept.
         queue: Where it waits; None takes ``task_default_queue``.
         priority: Larger runs sooner.
@@ -124,23 +125,27 @@ MEANINGLESS_OPTIONS = {
 """Celery's options that mean nothing here, and why."""
 
 
-def task_options(name: str, given: Mapping[str, Any], settings: Settings) -> TaskOptions:
+def task_options(
+    name: str,
+    given: Mapping[str, Any],
+    settings: Settings,
+    *,
+    inherited: Mapping[str, Any] = MappingProxyType({}),
+) -> TaskOptions:
     """The options of task *name*, checked.
+
+    Args:
+        name: For the error.
+        given: What its decorator says.
+        settings: What holds where neither that nor its base says anything.
+        inherited: The class attributes of its base.
 
     Raises:
         ConfigurationError: An option is not known, has a value that cannot work, or contradicts
             another.
     """
-    options: dict[str, Any] = {
-        "acks_late": settings.task_acks_late,
-        "reject_on_worker_lost": settings.task_reject_on_worker_lost,
-        "ignore_result": settings.task_ignore_result,
-        "soft_time_limit": settings.task_soft_time_limit,
-        "time_limit": settings.task_time_limit,
-    }
-    options.update(given)
     where = f"task {name}: "
-    for option in options:
+    for option in (*inherited, *given):
         if option in MEANINGLESS_OPTIONS:
             raise ConfigurationError(
                 f"{where}the option {option!r} has no meaning here "
@@ -149,8 +154,21 @@ def task_options(name: str, given: Mapping[str, Any], settings: Settings) -> Tas
         if option not in OPTION_NAMES:
             near = did_you_mean(option, OPTION_NAMES | {"name", "bind", "base"})
             raise ConfigurationError(f"{where}unknown option {option!r}. {near}")
+    options: dict[str, Any] = {
+        "acks_late": settings.task_acks_late,
+        "reject_on_worker_lost": settings.task_reject_on_worker_lost,
+        "ignore_result": settings.task_ignore_result,
+        "soft_time_limit": settings.task_soft_time_limit,
+        "time_limit": settings.task_time_limit,
+    }
     try:
-        _fold_retry_kwargs(options)
+        said = {**_unfolded(inherited), **_unfolded(given)}
+        # As in Celery, None leaves what has a setting to the setting.
+        options.update(
+            (option, value)
+            for option, value in said.items()
+            if value is not None or option not in options
+        )
         for option in ("autoretry_for", "dont_autoretry_for", "throws"):
             if option in options:
                 options[option] = _exception_types(option, options[option])
@@ -170,8 +188,10 @@ def task_options(name: str, given: Mapping[str, Any], settings: Settings) -> Tas
     return made
 
 
-def _fold_retry_kwargs(options: dict[str, Any]) -> None:
-    """``retry_kwargs``, what Celery's auto-retry hands to `retry`, as options of their own."""
+def _unfolded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """*given* with ``retry_kwargs``, what Celery's auto-retry hands to `retry`, as options of their
+    own."""
+    options = dict(given)
     kwargs = dict(options.pop("retry_kwargs", None) or {})
     if "max_retries" in kwargs:
         wanted = kwargs.pop("max_retries")
@@ -189,6 +209,7 @@ def _fold_retry_kwargs(options: dict[str, Any]) -> None:
         raise ConfigurationError(
             f"retry_kwargs takes max_retries and countdown, got {', '.join(sorted(kwargs))}."
         )
+    return options
 
 
 def _exception_types(option: str, value: object) -> ExceptionTypes:
@@ -230,17 +251,6 @@ def _check(options: TaskOptions) -> None:
     Rate.parse(options.rate_limit)
     if options.queue is not None:
         check_queue(options.queue, ConfigurationError)
-
-
-def check_limits(
-    soft: float | None, hard: float | None, refuse: type[ConfigurationError | NotSendable]
-) -> None:
-    """Refuse a soft limit that is not the shorter one; None and 0 are no limit."""
-    if soft and hard and soft >= hard:
-        raise refuse(
-            f"soft_time_limit={soft:g} must be shorter than time_limit={hard:g}: the soft limit "
-            "is the warning before the hard one."
-        )
 
 
 def check_priority(value: object, refuse: type[ConfigurationError | NotSendable]) -> int:

@@ -16,7 +16,7 @@ import msgspec
 from acked import errors, exact
 from acked import message as messages
 from acked.arguments import Arguments
-from acked.calling import call_options, delay_seconds, moment
+from acked.calling import call_options, check_max_retries, delay_seconds, moment
 from acked.errors import LeaseLost, NotSendable, Retry
 from acked.failure import failure_of
 from acked.options import TaskOptions
@@ -53,7 +53,7 @@ class RunningTask:
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        exc: BaseException | None = None,
+        exc: BaseException | type[BaseException] | str | None = None,
         throw: bool = True,
         eta: Any = None,
         countdown: float | None = None,
@@ -68,7 +68,8 @@ class RunningTask:
 
         Args:
             args, kwargs: Arguments of the next attempt; the same ones if left out.
-            exc: Why; it is kept with the attempt, and raised when no retry is left.
+            exc: Why: an exception, its class, or a text. It is kept with the attempt, and raised
+                when no retry is left.
             throw: False returns the `Retry` instead of raising it.
             eta: When, a datetime with a time zone; wins over `countdown`.
             countdown: Seconds to wait. With neither, what `exc` asks for (`Retry-After`), then the
@@ -83,15 +84,17 @@ class RunningTask:
             NotSendable: The new arguments or options cannot be sent.
         """
         request = self.request
-        cause = exc if exc is not None else sys.exc_info()[1]
+        given = None if exc is None else _exception(exc)
+        cause = given if given is not None else sys.exc_info()[1]
         if request.message is None or request.delivery is None:
             raise cause if cause is not None else Retry("the task was called directly")
         policy = request.policy.retry
         if max_retries is not None:
+            check_max_retries(max_retries)
             policy = msgspec.structs.replace(policy, max_retries=max_retries)
         now = self.app.clock.now()
         if policy.exhausted(request.retries, age=now - request.delivery.sent):
-            raise exc if exc is not None else self._exhausted(request)
+            raise given if given is not None else self._exhausted(request)
         due = None if eta is None else moment("eta", eta)
         wait = self._wait(countdown, cause, policy, request.retries, now)
         asked = RetryAsked(
@@ -101,7 +104,7 @@ class RunningTask:
             body=self._changed_body(request, args, kwargs, options, now),
         )
         request.retry_asked = asked
-        retry = Retry(exc=exc, when=eta or wait, is_eager=request.is_eager)
+        retry = Retry(exc=given, when=eta or wait, is_eager=request.is_eager)
         if throw:
             raise retry
         return retry
@@ -259,6 +262,13 @@ class RunningTask:
         if request.checkpoint is None and request.records is not None and request.id is not None:
             request.checkpoint = request.records.saved(request.id)
         return None if request.checkpoint is None else exact.decode(request.checkpoint)
+
+
+def _exception(given: BaseException | type[BaseException] | str) -> BaseException:
+    """What was given to `retry` as its reason, as something that can be raised."""
+    if isinstance(given, type):
+        return given()
+    return given if isinstance(given, BaseException) else Exception(given)
 
 
 _NOTHING = Progress()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import types
+import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
@@ -21,7 +23,14 @@ from acked.errors import (
     SoftTimeLimitExceeded,
 )
 from acked.message import Message
-from acked.options import OPTION_NAMES, TaskOptions, policy_of, task_options, with_overrides
+from acked.options import (
+    MEANINGLESS_OPTIONS,
+    OPTION_NAMES,
+    TaskOptions,
+    policy_of,
+    task_options,
+    with_overrides,
+)
 from acked.outcome import TaskPolicy
 from acked.rate import Rate
 from acked.request import Request, current
@@ -92,7 +101,7 @@ class Task(RunningTask, Generic[P, R]):
         self, app: Application, function: Callable[..., Any], *, name: str, bind: bool = False,
         options: Mapping[str, Any] = _NOTHING,
     ) -> None:  # fmt: skip
-        checked = task_options(name, {**self._class_options(), **options}, app.settings)
+        checked = task_options(name, options, app.settings, inherited=self._class_options())
         kind = type(self)
         decided = msgspec.structs.asdict(checked) | {
             "name": name,
@@ -120,10 +129,13 @@ class Task(RunningTask, Generic[P, R]):
         """Options that a subclass sets as class attributes; the most derived wins."""
         found: dict[str, Any] = {}
         for kind in reversed(cls.__mro__):
-            if issubclass(kind, Task) and kind is not Task:
-                found.update(
-                    (name, value) for name, value in vars(kind).items() if name in OPTION_NAMES
-                )
+            if not issubclass(kind, Task) or kind.__module__ == __name__:
+                continue
+            for name, value in vars(kind).items():
+                if name in OPTION_NAMES or name in MEANINGLESS_OPTIONS:
+                    found[name] = value
+                elif not name.startswith("_") and not hasattr(Task, name):
+                    _warn_if_misspelt(kind, name)
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -447,6 +459,15 @@ class AsyncTask(Task[P, R]):
         self, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, R]:
         return super().__call__(*args, **kwargs)  # type: ignore[return-value]  # as above
+
+
+def _warn_if_misspelt(kind: type, name: str) -> None:
+    # It may be an attribute of the user's own, so it is no error.
+    if near := difflib.get_close_matches(name, OPTION_NAMES, n=1, cutoff=0.8):
+        warnings.warn(
+            f"{kind.__name__}.{name} is not an option of a task. Did you mean {near[0]!r}?",
+            stacklevel=6,
+        )
 
 
 async def _awaited_as(request: Request, coroutine: Coroutine[Any, Any, R]) -> R:

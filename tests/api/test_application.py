@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,17 @@ def test_a_broker_can_be_given_as_it_is() -> None:
 # -- settings --------------------------------------------------------------------------------------
 
 
+def test_seconds_may_be_a_timedelta() -> None:
+    app = Acked("shop", broker="memory://", result_expires=timedelta(days=2))
+    app.configure(task_time_limit=timedelta(minutes=1))
+    assert (app.conf.result_expires, app.conf.task_time_limit) == (172_800, 60)
+
+
+def test_tasks_that_expire_after_zero_seconds_are_kept_for_ever() -> None:
+    app = Acked("shop", broker="memory://", result_expires=0, failure_expires=0)
+    assert (app.conf.result_expires, app.conf.failure_expires) == (None, None)
+
+
 def test_settings_have_celerys_names_where_it_has_them() -> None:
     app = Acked("shop", broker="memory://", task_default_queue="main", result_expires=None)
     assert (app.conf.task_default_queue, app.settings.result_expires) == ("main", None)
@@ -143,6 +155,8 @@ def test_settings_have_celerys_names_where_it_has_them() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"task_time_limit": -1}, "task_time_limit must be from 0"),
+        ({"task_soft_time_limit": 20, "task_time_limit": 10}, "must be shorter than time_limit=10"),
         ({"task_always_eagre": True}, "Did you mean 'task_always_eager'?"),
         ({"lease": "10"}, "wrong type"),
         ({"lease": 0}, "lease must be more than 0"),

@@ -188,6 +188,38 @@ def test_a_subclass_of_dict_or_str_enum_arrives_as_what_it_equals(
     assert arrives(Name.A) == "a"
 
 
+class Markup(str):
+    """As Django's SafeString, whose `str()` is itself."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+
+class Count(int):
+    pass
+
+
+class Share(float):
+    pass
+
+
+@pytest.mark.parametrize("value", [Markup("<p>"), Count(3), Share(0.5)])
+def test_a_subclass_of_a_plain_type_arrives_as_the_plain_value(
+    arrives: Callable[..., Any], value: Any
+) -> None:
+    (plain,) = (kind for kind in (str, int, float) if isinstance(value, kind))
+    for arrived in (arrives(value), arrives({"in": [value]})["in"][0]):
+        assert (arrived, type(arrived)) == (value, plain)
+
+
+def test_a_result_of_such_a_type_is_kept_as_the_plain_value(app: Acked) -> None:
+    result = app.task(name="t")(lambda: {"html": Markup("<p>")}).delay()
+    run_next(app)
+    assert result.get() == {"html": "<p>"}
+
+
 def test_an_integer_of_any_size_arrives(arrives: Callable[..., Any]) -> None:
     assert arrives(2**200) == 2**200
     assert arrives(-(2**64)) == -(2**64)

@@ -15,6 +15,7 @@ from acked import (
     Ignore,
     MaxRetriesExceededError,
     NotSendable,
+    Retry,
     Task,
     TaskRevokedError,
     signals,
@@ -266,4 +267,31 @@ def test_signals_fire_in_place(app: Acked, heard: Any) -> None:
     flaky.apply()
     assert notes == [
         "task_prerun", "task_retry", "task_postrun", "task_prerun", "task_success", "task_postrun",
+    ]  # fmt: skip
+
+
+def test_a_retry_is_told_with_the_retry_as_its_reason(app: Acked) -> None:
+    told: list[Any] = []
+
+    def hear(reason: Any, **_: Any) -> None:
+        told.append(reason)
+
+    signals.task_retry.connect(hear)
+    try:
+
+        @app.task(bind=True, autoretry_for=(OSError,), default_retry_delay=7)
+        def flaky(self: Any) -> None:
+            if self.request.retries == 0:
+                self.retry(countdown=5, exc=KeyError("a"))
+            elif self.request.retries == 1:
+                self.retry(countdown=6, throw=False)
+            elif self.request.retries == 2:
+                raise OSError("b")
+
+        flaky.apply()
+    finally:
+        signals.task_retry.disconnect(hear)
+    assert all(isinstance(each, Retry) for each in told)
+    assert [(repr(each.exc), each.when) for each in told] == [
+        ("KeyError('a')", 5), ("None", 6), ("OSError('b')", 7),
     ]  # fmt: skip

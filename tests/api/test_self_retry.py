@@ -208,6 +208,30 @@ def test_when_no_retry_is_left_the_given_exception_is_raised(app: Acked) -> None
     assert raised.value.args == ("the cause",)
 
 
+@pytest.mark.parametrize("given", [KeyError, "the other side is asleep"])
+def test_the_reason_may_be_a_class_or_a_text(app: Acked, clock: ManualClock, given: Any) -> None:
+    @app.task(bind=True, max_retries=1)
+    def flaky(self: Any) -> None:
+        raise self.retry(exc=given, countdown=1)
+
+    result = flaky.delay()
+    run_to_end(app, clock, result.id)
+    record = record_of(app, result.id)
+    assert (record.state, record.retries) == (State.FAILURE, 1)
+    assert record.reason in {"KeyError", "Exception: the other side is asleep"}
+
+
+def test_max_retries_of_a_retry_is_checked(app: Acked) -> None:
+    @app.task(bind=True)
+    def flaky(self: Any) -> None:
+        self.retry(max_retries="5")
+
+    flaky.delay()
+    end = run_next(app)
+    assert end.event is Event.FAIL
+    assert "max_retries must be a number from 0 on, got '5'" in end.reason
+
+
 def test_the_exhausted_error_knows_the_arguments(app: Acked) -> None:
     caught: list[MaxRetriesExceededError] = []
 
@@ -376,6 +400,32 @@ def test_a_custom_exception_comes_back_as_text(app: Acked, clock: ManualClock) -
     run_to_end(app, clock, result.id)
     with pytest.raises(RemoteError, match="Throttled: slow down"):
         result.get()
+
+
+def test_a_result_that_cannot_be_kept_is_no_reason_to_do_the_work_again(
+    app: Acked, clock: ManualClock
+) -> None:
+    runs: list[int] = []
+
+    @app.task(autoretry_for=(Exception,), retry_backoff=1)
+    def sends_mail() -> object:
+        runs.append(1)
+        return object()
+
+    result = sends_mail.delay()
+    run_to_end(app, clock, result.id)
+    assert record_of(app, result.id).state is State.FAILURE
+    assert runs == [1]
+
+
+def test_a_result_that_cannot_be_kept_is_retried_where_that_is_asked_for(
+    app: Acked, clock: ManualClock
+) -> None:
+    answers = iter([object(), "fine"])
+    flaky = app.task(name="t", autoretry_for=(NotSendable,))(lambda: next(answers))
+    result = flaky.delay()
+    run_to_end(app, clock, result.id)
+    assert result.get() == "fine"
 
 
 def test_an_answer_that_is_not_good_enough_is_retried(app: Acked, clock: ManualClock) -> None:

@@ -71,6 +71,16 @@ def test_a_limit_of_zero_is_none(app: Acked) -> None:
     assert (task.soft_time_limit, task.time_limit) == (None, None)
 
 
+def test_none_takes_the_setting() -> None:
+    app = Acked(
+        "shop", broker="memory://", task_time_limit=60, task_soft_time_limit=50,
+        task_acks_late=False,
+    )  # fmt: skip
+    task = made(app, time_limit=None, soft_time_limit=None, acks_late=None, ignore_result=None)
+    assert (task.time_limit, task.soft_time_limit) == (60, 50)
+    assert (task.acks_late, task.ignore_result) == (False, False)
+
+
 def test_track_started_is_taken_and_starts_are_always_tracked(app: Acked) -> None:
     assert made(app, track_started=False).policy == TaskPolicy()
 
@@ -88,7 +98,6 @@ def test_track_started_is_taken_and_starts_are_always_tracked(app: Acked) -> Non
         ({"max_retries": True}, "max_retries must be a number from 0"),
         ({"max_losses": 0}, "max_losses must be a number from 1"),
         ({"max_losses": None}, "max_losses must be a number from 1"),
-        ({"acks_late": None}, "acks_late must be True or False, got None"),
         ({"acks_late": 1}, "acks_late must be True or False, got 1"),
         ({"serializer": "json"}, "'serializer' has no meaning here (messages are JSON). Leave it"),
         ({"typing": False}, "'typing' has no meaning here (a call is always checked"),
@@ -163,6 +172,27 @@ def test_a_base_class_brings_defaults_and_hooks(app: Acked) -> None:
     assert task.policy.retry.max_retries == 8
     assert task.policy.retry.backoff == 4
     assert task.has_hooks
+
+
+def test_an_option_of_a_base_class_that_means_nothing_is_refused(app: Acked) -> None:
+    class Typed(Task[..., Any]):
+        serializer = "json"
+
+    with pytest.raises(ConfigurationError, match="'serializer' has no meaning here"):
+        made(app, base=Typed)
+
+
+def test_an_attribute_of_a_base_class_that_looks_like_an_option_is_warned_of(app: Acked) -> None:
+    class Hasty(Task[..., Any]):
+        soft_time_limt = 3
+        timeout = 5
+
+    with pytest.warns(UserWarning, match="Hasty.soft_time_limt is not an option of a task. Did y"):
+        assert made(app, base=Hasty).soft_time_limit is None
+
+
+def test_retry_kwargs_of_a_task_win_over_its_base(app: Acked) -> None:
+    assert made(app, base=Patient, retry_kwargs={"max_retries": 9}).max_retries == 9
 
 
 def test_a_hook_can_be_assigned_to_one_task(app: Acked) -> None:

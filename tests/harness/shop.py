@@ -490,6 +490,19 @@ class Hooked(Task[..., Any]):
         note("hook", hook="after_return", task=task_id, status=status)
 
 
+class Failing(Hooked):
+    """Its hook writes down that it was called, and fails."""
+
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        super().on_failure(exc, task_id, args, kwargs, einfo)
+        raise ValueError("of the hook")
+
+
+@app.task(base=Failing, time_limit=0.5)
+def overruns_and_fails_in_its_hook() -> None:
+    time.sleep(60)
+
+
 @app.task(bind=True, base=Hooked, time_limit=5, max_retries=1)
 def hooked(self: Task[..., str], way: str) -> str:
     if way == "fail":

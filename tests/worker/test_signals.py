@@ -140,6 +140,19 @@ def test_what_a_hook_raises_is_told_as_an_internal_error(shop: Shop) -> None:
     assert told["einfo"].startswith("ExceptionInfo: Traceback")
 
 
+def test_a_hook_that_raises_after_a_kill_keeps_nobody_from_being_told(shop: Shop) -> None:
+    listening(shop)
+    task_id = shop.tasks.overruns_and_fails_in_its_hook.delay().id
+    shop.finish(task_id)
+    until(lambda: len(shop.history("hook")) == 3, what="the hooks are called")
+    assert [each["hook"] for each in shop.history("hook")] == [
+        "before_start", "on_failure", "after_return",
+    ]  # fmt: skip
+    ((_, error),) = heard(shop, "task_internal_error")
+    assert error["exception"] == "ValueError: of the hook"
+    assert len(heard(shop, "task_failure")) == 1
+
+
 def test_a_name_that_no_task_has_is_told(shop: Shop) -> None:
     worker = listening(shop)
     task_id = shop.app.send_task("shop.not_deployed_yet").id

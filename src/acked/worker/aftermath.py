@@ -20,6 +20,7 @@ from acked import errors, signals
 from acked import message as messages
 from acked.app import Acked
 from acked.delivery import Event
+from acked.execute import Attempt
 from acked.failure import ExceptionInfo
 from acked.request import Request
 from acked.worker.wire import Aftermath
@@ -54,20 +55,23 @@ def _run(app: Acked, entry: Aftermath) -> None:
         return
     args, kwargs = task.load_arguments(message)
     held = msgspec.structs.replace(entry.held, body=record.body)
-    request = Request.from_afar(held, message, task.policy_for(message), held.consumer)
+    policy = task.policy_for(message)
+    request = Request.from_afar(held, message, policy, held.consumer)
+    attempt = Attempt(held, task, request, policy, args, kwargs)
     error = _rebuild(entry)
     info = ExceptionInfo(error)
     named: dict[str, Any] = {"task_id": task_id, "args": args, "kwargs": kwargs}
     if entry.event == Event.FAIL:
         if task.has_hooks:
-            task.on_failure(error, task_id, args, kwargs, info)
+            attempt.guard(task.on_failure, error, task_id, args, kwargs, info)
         signals.task_failure.send(task, exception=error, traceback=None, einfo=info, **named)
         if task.has_hooks:
-            task.after_return("FAILURE", error, task_id, args, kwargs, info)
+            attempt.guard(task.after_return, "FAILURE", error, task_id, args, kwargs, info)
     elif entry.event == Event.RETRY:
         if task.has_hooks:
-            task.on_retry(error, task_id, args, kwargs, info)
-        signals.task_retry.send(task, request=request, reason=error, einfo=info)
+            attempt.guard(task.on_retry, error, task_id, args, kwargs, info)
+        reason = errors.Retry(exc=error)
+        signals.task_retry.send(task, request=request, reason=reason, einfo=info)
     elif entry.event == Event.REVOKE:
         signals.task_revoked.send(
             task, request=request, terminated=True, signum=signal.SIGKILL, expired=False
