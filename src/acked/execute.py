@@ -117,7 +117,7 @@ class Attempt:
         except NotSendable as error:
             # The work is done, and would come to the same value again.
             self.failed(error, retryable=NotSendable in self.task.autoretry_for)
-        except Exception as error:
+        except BaseException as error:
             self.failed(error)
 
     def failed(self, error: BaseException, *, retryable: bool | None = None) -> None:

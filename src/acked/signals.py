@@ -58,7 +58,9 @@ class Signal:
                 continue
             try:
                 receiver(sender=sender, signal=self, **named)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # `Ignore` and `Retry` are none of Exception's
                 logger.exception("receiver %r of %s failed", receiver, self.name)
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acked import signals
+from acked import Ignore, SoftTimeLimitExceeded, signals
 from acked.signals import Signal
 
 
@@ -55,6 +55,32 @@ def test_a_receiver_of_one_sender_hears_of_no_other(signal: Signal) -> None:
     signal.send("shop")
 
     assert [told["sender"] for told in ear.heard] == ["shop"]
+
+
+@pytest.mark.parametrize("error", [ValueError, Ignore, SoftTimeLimitExceeded, SystemExit])
+def test_what_a_receiver_raises_keeps_nobody_from_being_told(
+    signal: Signal, error: type[BaseException]
+) -> None:
+    def fails(**_: Any) -> None:
+        raise error
+
+    ear = Ear()
+    signal.connect(fails)
+    signal.connect(ear)
+
+    signal.send("shop")
+
+    assert len(ear.heard) == 1
+
+
+def test_ctrl_c_in_a_receiver_is_obeyed(signal: Signal) -> None:
+    def interrupted(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.connect(interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        signal.send("shop")
 
 
 def test_connecting_is_a_decorator_with_or_without_arguments(signal: Signal) -> None:

@@ -335,16 +335,35 @@ def nice_hog(self: Task[..., None], seconds: float) -> None:
     note("end", task=self.request.id)
 
 
-@app.task
-def lowers_its_priority() -> int:
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
-    return os.getpid()
+@app.task(bind=True)
+def lowers_its_priority(
+    self: Task[..., tuple[int, str]], of: str = "its thread", size: int = 0
+) -> tuple[int, str]:
+    """Returns the process it runs in, and *size* characters."""
+    if of == "its thread":
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+    else:
+        os.setpriority(os.PRIO_PROCESS, os.getpid(), 19)
+    # From a thread that is started for it, by this one.
+    self.progress(1, 2)
+    return os.getpid(), "x" * size
 
 
 @app.task
-def pid_and_priority() -> tuple[int, int]:
-    """The process it runs in, and the nice value of its thread."""
-    return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0)
+def pid_and_priorities() -> tuple[int, list[int]]:
+    """The process it runs in, and the nice values that its threads have."""
+    threads = os.listdir("/proc/self/task")
+    return os.getpid(), sorted({os.getpriority(os.PRIO_PROCESS, int(each)) for each in threads})
+
+
+@app.task(bind=True)
+def dies_behind_a_coroutine(self: Task[..., None]) -> None:
+    """Sends one that is started before this one is started again."""
+    note("start", task=self.request.id)
+    if self.request.attempt == 1:
+        work_async.apply_async((5.0,), priority=9, task_id="beside")
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(10)  # until the signal arrives
 
 
 @app.task(bind=True, time_limit=2)

@@ -9,6 +9,7 @@ import pytest
 
 from acked.broker import Claim
 from acked.brokers.memory import MemoryBroker
+from acked.clock import ManualClock
 from acked.delivery import Settlement, State
 from acked.errors import BrokerUnavailable
 from acked.outcome import TaskPolicy
@@ -25,6 +26,9 @@ class FailingOver(MemoryBroker):
     forgets = False
     loses_replies = False
 
+    def before_answering(self) -> None:
+        """What happens while an answer is on its way."""
+
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         return [] if self.forgets else super().settle(settlements)
 
@@ -37,6 +41,7 @@ class FailingOver(MemoryBroker):
         settlements: Sequence[Settlement] = (),
     ) -> Claim:
         claim = super().claim(consumer, queues, limit, settlements=settlements)
+        self.before_answering()
         if self.loses_replies:
             raise BrokerUnavailable("no answer")
         return claim
@@ -56,7 +61,7 @@ def section(tmp_path: Path) -> Section:
 
 @pytest.fixture
 def feed(broker: FailingOver, section: Section) -> Feed:
-    return Feed(broker, "w1/0", ["default"], section)
+    return Feed(broker, "w1/0", ["default"], section, lease=10.0)
 
 
 def state_of(broker: FailingOver, task_id: str) -> State:
@@ -114,6 +119,18 @@ def test_a_claim_whose_reply_was_lost_is_given_back_once_the_broker_answers(
 
     assert state_of(broker, "a") is State.QUEUED
     assert state_of(broker, "b") is State.RUNNING
+
+
+def test_what_was_claimed_is_stale_after_half_a_lease_however_long_the_claim_took(
+    broker: FailingOver, section: Section
+) -> None:
+    clock = ManualClock()
+    feed = Feed(broker, "w1/0", ["default"], section, lease=10.0, clock=clock)
+    broker.before_answering = lambda: clock.advance(4.0)  # type: ignore[method-assign]  # by a test
+    feed.turn(1)
+    assert not feed.stale()
+    clock.advance(2.0)
+    assert feed.stale()
 
 
 def test_a_supervisor_gives_back_what_it_seized_and_does_not_know_of_as_if_it_had_run(

@@ -271,44 +271,93 @@ def test_a_worker_on_a_broker_of_one_process_says_why_it_cannot_run(shop: Shop) 
     assert "a worker cannot use memory://" in worker.output()
 
 
-@pytest.mark.parametrize("lane", [(), ("--threads", "1")], ids=["main", "thread"])
+LANES = pytest.mark.parametrize("lane", [(), ("--threads", "1")], ids=["main", "thread"])
+
+
+def usual() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def without_the_right_to_raise() -> tuple[str, ...]:
+    return ("setpriv", "--bounding-set", "-sys_nice") if os.geteuid() == 0 else ()
+
+
+@LANES
+@pytest.mark.parametrize("of", ["its thread", "the process"])
 def test_a_task_that_lowers_its_priority_lowers_it_for_itself_alone(
-    shop: Shop, lane: tuple[str, ...]
+    shop: Shop, lane: tuple[str, ...], of: str
 ) -> None:
     need_root("raise a priority")
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
     shop.work(*lane, processes=1)
-    lowered = shop.tasks.lowers_its_priority.delay().get(timeout=10)
-    assert shop.tasks.pid_and_priority.delay().get(timeout=10) == (lowered, usual)
+    lowered, _ = shop.tasks.lowers_its_priority.delay(of).get(timeout=10)
+    shop.tasks.noop.delay(1).get(timeout=10)
+    assert shop.tasks.pid_and_priorities.delay().get(timeout=10) == (lowered, [usual()])
 
 
-@pytest.mark.parametrize("lane", [(), ("--threads", "1")], ids=["main", "thread"])
+@LANES
 def test_a_process_that_cannot_raise_its_priority_again_is_replaced(
     shop: Shop, lane: tuple[str, ...]
 ) -> None:
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    without_the_right = ("setpriv", "--bounding-set", "-sys_nice") if os.geteuid() == 0 else ()
-    worker = shop.work(*lane, processes=1, prefix=without_the_right)
-    lowered = shop.tasks.lowers_its_priority.delay().get(timeout=10)
-    pid, priority = shop.tasks.pid_and_priority.delay().get(timeout=10)
-    assert (pid != lowered, priority) == (True, usual)
+    worker = shop.work(*lane, processes=1, prefix=without_the_right_to_raise())
+    lowered, _ = shop.tasks.lowers_its_priority.delay().get(timeout=10)
+    pid, priorities = shop.tasks.pid_and_priorities.delay().get(timeout=10)
+    assert (pid != lowered, priorities) == (True, [usual()])
     assert "crash" not in worker.output()
 
 
-def test_nothing_is_written_by_a_thread_whose_priority_was_lowered(shop: Shop) -> None:
-    """On SQLite it would keep everybody waiting while others have the processor."""
+@LANES
+@pytest.mark.parametrize("size", [0, 200_000], ids=["small", "large"])
+@pytest.mark.parametrize("right", [True, False], ids=["may raise", "may not"])
+def test_no_end_is_written_by_a_thread_whose_priority_was_lowered(
+    shop: Shop, lane: tuple[str, ...], size: int, right: bool
+) -> None:
+    """On SQLite it would keep everybody waiting while others have the processor. What is large has
+    no room in the journal."""
+    if right:
+        need_root("raise a priority")
     shop.environment |= history.NOTED
-    without_the_right = ("setpriv", "--bounding-set", "-sys_nice") if os.geteuid() == 0 else ()
-    shop.work(processes=1, prefix=without_the_right)
-    ids = [shop.tasks.lowers_its_priority.delay().id for _ in range(3)]
-    shop.finish(*ids)
+    shop.work(*lane, processes=1, prefix=() if right else without_the_right_to_raise())
+    ids = [shop.tasks.lowers_its_priority.delay(size=size).id for _ in range(3)]
+    for record in shop.finish(*ids):
+        assert record.state is State.SUCCESS
     settled = [line for line in shop.history("settled") if line["accepted"]]
-    assert len(settled) == len(ids)
-    assert {line["nice"] for line in settled} == {os.getpriority(os.PRIO_PROCESS, 0)}
+    assert {line["nice"] for line in settled} == {usual()}
 
 
-def test_a_priority_that_is_chosen_when_the_process_starts_stays(shop: Shop) -> None:
-    shop.work(processes=1, environment={"SHOP_NICE": "5"})
-    first, second = (shop.tasks.pid_and_priority.delay().get(timeout=10) for _ in range(2))
+@LANES
+def test_a_priority_that_is_chosen_when_the_process_starts_stays(
+    shop: Shop, lane: tuple[str, ...]
+) -> None:
+    shop.work(*lane, processes=1, environment={"SHOP_NICE": "5"})
+    first, second = (shop.tasks.pid_and_priorities.delay().get(timeout=10) for _ in range(2))
     assert first == second
-    assert first[1] == os.getpriority(os.PRIO_PROCESS, 0) + 5
+    assert first[1] == [usual() + 5]
+
+
+def test_what_ends_beside_a_long_task_is_written_at_once(shop: Shop) -> None:
+    """All places for threads are taken, so that nothing else is claimed."""
+    shop.work("--threads", "1", processes=1)
+    short, long = shop.tasks.work_async.delay(1.5), shop.tasks.work.delay(6.0)
+    shop.started(long.id)
+    short.get(timeout=4)
+    assert shop.record(long.id).state is State.RUNNING
+
+
+def test_what_ends_during_a_stop_is_written_at_once(shop: Shop) -> None:
+    worker = shop.work("--grace", "20", processes=1)
+    short, long = shop.tasks.work_async.delay(1.5), shop.tasks.work_async.delay(6.0)
+    shop.started(long.id)
+    worker.process.terminate()
+    short.get(timeout=4)
+    assert shop.record(long.id).state is State.RUNNING
+
+
+def test_what_waits_to_run_alone_is_not_started_by_a_stop(shop: Shop) -> None:
+    worker = shop.work("--grace", "20", processes=1)
+    suspect = shop.tasks.dies_behind_a_coroutine.delay()
+    shop.started("beside")
+    worker.process.terminate()
+    assert worker.process.wait(20) == 0
+    assert shop.record("beside").state is State.SUCCESS
+    assert shop.starts(suspect.id) == 1
+    assert shop.record(suspect.id).state is State.QUEUED

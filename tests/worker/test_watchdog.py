@@ -37,6 +37,31 @@ def test_a_process_that_is_busy_for_long_is_not_taken_for_deaf(shop: Shop) -> No
     assert worker.processes == [busy]
 
 
+def test_a_task_that_runs_alone_for_long_is_not_taken_for_deaf(shop: Shop) -> None:
+    """In a thread: the main thread waits meanwhile, and has no need of the broker."""
+    shop.environment["SHOP_WATCHDOG"] = "0.5"
+    worker = shop.work("--threads", "1", processes=1)
+    long = shop.tasks.work.delay(8.0)
+    shop.started(long.id)
+    worker.kill_process(worker.processes[0])
+    (record,) = shop.finish(long.id)
+    assert (record.state, record.attempt, record.losses) == (State.SUCCESS, 2, 1)
+    assert shop.starts(long.id) == 2
+
+
+def test_a_process_that_is_replaced_and_waits_for_what_it_runs_is_not_taken_for_deaf(
+    shop: Shop,
+) -> None:
+    shop.environment["SHOP_WATCHDOG"] = "0.5"
+    shop.work("--max-memory-per-child", "1", processes=1)
+    long = shop.tasks.work_async.delay(8.0)
+    shop.started(long.id)
+    shop.finish(shop.tasks.noop.delay(1).id)
+    (record,) = shop.finish(long.id)
+    assert (record.state, record.attempt) == (State.SUCCESS, 1)
+    assert shop.starts(long.id) == 1
+
+
 def test_an_idle_process_is_not_taken_for_deaf(shop: Shop) -> None:
     shop.environment["SHOP_WATCHDOG"] = "0.2"
     worker = shop.work(processes=1)

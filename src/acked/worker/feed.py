@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from acked.broker import Broker
+from acked.clock import Clock, SystemClock
 from acked.delivery import COMES_BACK, Delivery, Settlement
 from acked.errors import BrokerError
 from acked.supervision import RECONCILE_EVERY
@@ -29,9 +30,10 @@ MAX_AHEAD = 256
 FLUSH_AFTER = 0.005
 """Seconds a settlement may wait for company."""
 
-STALE_AFTER = 2.0
-"""Seconds after which what was claimed ahead is claimed anew before it is started: a process that
-was stopped and woken may have lost it. A running one gives it back long before."""
+STALE_AFTER = 0.5
+"""Share of the lease after which what was claimed ahead is claimed anew before it is started: a
+process that was stopped and woken, with its host or alone, may have lost it. A running one gives it
+back long before."""
 
 RETRY_WRITE = (0.05, 1.0)
 """Shortest and longest pause in seconds between tries while the broker refuses writes."""
@@ -62,14 +64,18 @@ class Feed:
     """
 
     def __init__(
-        self, broker: Broker, consumer: str, queues: Sequence[str], section: Section
-    ) -> None:
+        self, broker: Broker, consumer: str, queues: Sequence[str], section: Section, *,
+        lease: float, clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         self.broker = broker
         self.consumer = consumer
         self.queues = tuple(queues)
         self.local: deque[Delivery] = deque()
         self.settled = 0
         self._held: set[int] = set()
+        # Counts on while the host sleeps, as a lease does.
+        self._steady = (clock or SystemClock()).steady
+        self._stale_after = lease * STALE_AFTER
         self._claimed_at = 0.0
         # The process before it may have died with a claim on its way, which arrived after what it
         # held had been given back.
@@ -89,9 +95,9 @@ class Feed:
         except IndexError:
             return None
 
-    def stale(self, now: float) -> bool:
+    def stale(self) -> bool:
         """Whether what is at hand was claimed too long ago to be started."""
-        return now - self._claimed_at > STALE_AFTER
+        return self._steady() - self._claimed_at > self._stale_after
 
     def reconcile(self, now: float) -> None:
         """Give back what this consumer holds and does not know of, if it is time to ask.
@@ -114,8 +120,13 @@ class Feed:
                 self.broker.settle([Settlement.unstarted(held, at=at) for held in unknown])
             self._reconcile_at = now + RECONCILE_EVERY
 
-    def done(self, settlement: Settlement) -> None:
-        """An attempt ended; written soon, and safe in the journal until then."""
+    def done(self, settlement: Settlement, *, may_write: bool = True) -> None:
+        """An attempt ended; written soon, and safe in the journal until then.
+
+        Args:
+            settlement: How.
+            may_write: What the journal has no room for may be written at once, by this thread.
+        """
         entry = journal_entry(settlement)
         with self._changing:
             if not self._pending:
@@ -126,7 +137,7 @@ class Feed:
             # What never started, and comes back, has not worn the process out.
             if settlement.started is not None or settlement.event not in COMES_BACK:
                 self.settled += 1
-        if not fits:
+        if not fits and may_write:
             self.flush()
 
     def overdue(self, now: float) -> bool:
@@ -146,7 +157,7 @@ class Feed:
         """
         with self._writing:
             batch = self._take()
-            asked_at = time.monotonic()
+            asked_at = self._steady()
             try:
                 claim = self.broker.claim(self.consumer, self.queues, limit, settlements=batch)
             except BrokerError:

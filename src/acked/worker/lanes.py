@@ -14,7 +14,6 @@ import time
 from typing import Protocol
 
 from acked import shield
-from acked.delivery import Settlement
 from acked.errors import SoftTimeLimitExceeded
 from acked.execute import Attempt
 from acked.outcome import Revoked
@@ -27,7 +26,7 @@ logger = logging.getLogger("acked.worker")
 class Ended(Protocol):
     """Told when an attempt in a lane has ended."""
 
-    def __call__(self, attempt: Attempt, settlement: Settlement) -> None: ...
+    def __call__(self, attempt: Attempt) -> None: ...
 
 
 class Places:
@@ -49,6 +48,10 @@ class Places:
         with self._changed:
             self._free.append(slot)
             self._changed.notify_all()
+
+    def wait_any_free(self, timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._free), timeout)
 
     def wait_all_free(self, timeout: float) -> bool:
         with self._changed:
@@ -82,8 +85,9 @@ class CoroutineLane:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._cancelled: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="acked-loop", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run_loop, name="acked-loop", daemon=True).start()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -139,7 +143,7 @@ class CoroutineLane:
 
     def _leave(self, attempt: Attempt, slot: int) -> None:
         try:
-            self._ended(attempt, attempt.finish())
+            self._ended(attempt)
         finally:
             self._section.end(slot)
             self._cancelled.discard(self._running.pop(slot))
@@ -164,7 +168,10 @@ class ThreadLane:
         self._work: queue.SimpleQueue[tuple[Attempt, int]] = queue.SimpleQueue()
         self._alarms: dict[int, tuple[float, Attempt]] = {}
         self._arming = threading.Lock()
-        for number in range(len(slots)):
+        self._threads = len(slots)
+
+    def start(self) -> None:
+        for number in range(self._threads):
             threading.Thread(target=self._serve, name=f"acked-task-{number}", daemon=True).start()
 
     def submit(self, attempt: Attempt, slot: int) -> None:
@@ -177,6 +184,8 @@ class ThreadLane:
             except SoftTimeLimitExceeded:
                 # Raised in the instant in which its task ended; that task is settled.
                 continue
+            except BaseException:
+                logger.exception("a thread of the worker goes on")
 
     def _run(self, attempt: Attempt, slot: int) -> None:
         thread = threading.get_ident()
@@ -196,7 +205,7 @@ class ThreadLane:
                 attempt.failed(error)
             else:
                 attempt.returned(value)
-            self._ended(attempt, attempt.finish())
+            self._ended(attempt)
         finally:
             self._section.end(slot)
             self.places.give(slot)

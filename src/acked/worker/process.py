@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 import types
+from collections.abc import Callable
 
 from acked import signals
 from acked.app import Acked
@@ -62,7 +63,7 @@ class TaskProcess:
         self._section = section
         self._consumer = consumer
         self._options = options
-        self._feed = Feed(self._broker, consumer, options.queues, section)
+        self._feed = Feed(self._broker, consumer, options.queues, section, lease=app.settings.lease)
         self._pace = Pace()
         self._permits = Permits(self._broker)
         self._counting = Counting(app.records)
@@ -72,6 +73,7 @@ class TaskProcess:
         self._leaving = False
         self._busy_since = 0.0
         self._waiting = False
+        self._away = False
         self._handed_back = False
         self._watch = threading.Event()
         self._memory_checked = 0.0
@@ -101,11 +103,13 @@ class TaskProcess:
     def run(self) -> None:
         """Run until the end; everything is settled or given back when it returns."""
         signal.signal(signal.SIGTERM, self._on_stop)
+        signals.worker_process_init.send(self._consumer)
+        # Not before: a handler may have chosen a priority, which threads take from their maker.
+        self._priority = Priority()
         watcher = threading.Thread(target=self._watch_loop, name="acked-watcher", daemon=True)
         watcher.start()
-        signals.worker_process_init.send(self._consumer)
-        # Not before: a handler may have chosen a priority for the whole process.
-        self._priority = Priority()
+        for lane in self._lanes:
+            lane.start()
         pause = 0.0
         while not self._stopping:
             held = self._feed.next()
@@ -120,9 +124,7 @@ class TaskProcess:
                 pause = min(2.0, pause + BROKER_PAUSE)
                 time.sleep(pause)
         self._feed.give_back()
-        for lane in self._lanes:
-            while not lane.places.wait_all_free(POLL):
-                pass
+        self._sleep_until(self._lanes_are_free)
         if self._priority.restore():
             self._write_the_rest()
         else:
@@ -139,7 +141,7 @@ class TaskProcess:
     def _refill(self) -> bool:
         """Claim more, or sleep until there may be something; True when something was claimed."""
         self._handed_back = False
-        if self._worn_out():
+        if self._worn_out() or not self._priority.restore():
             self._stop_asked = True
             return False
         if self._threads is not None and not self._threads.places.free:
@@ -159,8 +161,10 @@ class TaskProcess:
             return False
         if not self._stopping:
             self._waiting = True
-            self._broker.wait(self._options.queues, POLL)
-            self._waiting = False
+            try:
+                self._broker.wait(self._options.queues, POLL)
+            finally:
+                self._waiting = False
         return False
 
     def _depth(self) -> int:
@@ -178,7 +182,7 @@ class TaskProcess:
 
     def _start(self, held: Delivery) -> None:
         began = time.monotonic()
-        if self._feed.stale(began):
+        if self._feed.stale():
             self._feed.done(Settlement.unstarted(held, at=self._now()))
             self._feed.give_back()
             return
@@ -186,6 +190,10 @@ class TaskProcess:
         self._alone = bool(self._lanes) and must_run_alone(held)
         if self._alone:
             self._wait_for_lanes()
+            if self._stopping:
+                self._feed.done(Settlement.unstarted(held, at=self._now()))
+                self._busy_since = 0.0
+                return
         # In its slot already: decoding arguments is the task's code, too.
         self._section.begin(0, held.token, self._now())
         ready = self._prepare(held)
@@ -229,7 +237,7 @@ class TaskProcess:
                 self._stop_asked = True
         else:
             attempt.returned(value)
-        self._finished(attempt, attempt.finish())
+        self._finished(attempt)
 
     def _submit(self, lane: Lane, attempt: Attempt) -> None:
         slot = lane.places.take(STUCK_AFTER)
@@ -248,17 +256,24 @@ class TaskProcess:
     def _wait_for_a_place(self, lane: Lane) -> None:
         """Sleep until *lane* has a free place; nothing is claimed meanwhile."""
         self._feed.flush()
-        while not self._stopping:
-            self._section.mark_polled(time.monotonic())
-            slot = lane.places.take(POLL)
-            if slot is not None:
-                lane.places.give(slot)
-                return
+        self._sleep_until(lambda: self._stopping or lane.places.wait_any_free(POLL))
 
     def _wait_for_lanes(self) -> None:
-        for lane in self._lanes:
-            while not lane.places.wait_all_free(POLL) and not self._stopping:
-                pass
+        """Sleep until no lane runs anything, or this process is to end."""
+        self._sleep_until(lambda: self._stopping or self._lanes_are_free())
+
+    def _lanes_are_free(self) -> bool:
+        return all(lane.places.wait_all_free(POLL) for lane in self._lanes)
+
+    def _sleep_until(self, free: Callable[[], bool]) -> None:
+        """Ask *free*, which takes up to `POLL` seconds, until it says so. Meanwhile the watcher
+        writes what ends, and the supervisor sees that this process does not need the broker."""
+        self._away = True
+        try:
+            while not free():
+                self._section.mark_polled(time.monotonic())
+        finally:
+            self._away = False
 
     def _now(self) -> float:
         return self._broker.clock.now()
@@ -297,16 +312,19 @@ class TaskProcess:
 
     # -- lanes and the watcher --------------------------------------------------------------------
 
-    def _finished(self, attempt: Attempt, settlement: Settlement) -> None:
-        self._feed.done(settlement)
+    def _finished(self, attempt: Attempt) -> None:
+        # First of all: what follows may write to the broker.
+        restored = self._priority.restore()
+        if not restored:
+            self._stop_asked = True
+        settlement = attempt.finish()
+        self._feed.done(settlement, may_write=restored)
         message = attempt.request.message
         assert message is not None
         self._counting.ended(attempt.held, message, settlement)
-        if not self._priority.restore():
-            self._stop_asked = True
 
-    def _ended(self, attempt: Attempt, settlement: Settlement) -> None:
-        self._finished(attempt, settlement)
+    def _ended(self, attempt: Attempt) -> None:
+        self._finished(attempt)
         self._rouse_watcher()
         if self._waiting:
             # A place is free; what the main thread could not take before may be there.
@@ -337,13 +355,20 @@ class TaskProcess:
             except BrokerError as error:
                 logger.error("cannot reach the broker: %s", error)
                 time.sleep(BROKER_PAUSE)
+            except Exception:
+                logger.exception("the watcher goes on")
+                time.sleep(BROKER_PAUSE)
         self._write_the_rest()
 
     def _needs_watching(self) -> bool:
         return self._feed.holds or self._lanes_busy or self._leaving
 
     def _main_is_away(self, now: float) -> bool:
-        return self._waiting or (self._busy_since != 0.0 and now - self._busy_since >= TICK)
+        return (
+            self._waiting
+            or self._away
+            or (self._busy_since != 0.0 and now - self._busy_since >= TICK)
+        )
 
     def _main_is_stuck(self, now: float) -> bool:
         if self._stopping:
