@@ -327,7 +327,8 @@ def test_every_option_the_text_names_exists(page: Path) -> None:
 CELERY_ALONE = {
     "accept_content", "acks_on_failure_or_timeout", "after_setup_logger",
     "after_setup_task_logger", "autodiscover_tasks", "broker_transport_options",
-    "celeryd_after_setup", "celeryd_init", "compression", "control", "current_app", "enable_utc",
+    "celeryd_after_setup", "celeryd_init", "compression", "delay_on_commit", "EncodeError",
+    "control", "current_app", "enable_utc",
     "heartbeat_sent", "import_modules", "inspect", "on_message", "result_backend",
     "result_extended", "result_serializer", "send_events",
     "serializer", "shared_task", "store_errors_even_if_ignored",
@@ -335,14 +336,14 @@ CELERY_ALONE = {
     "task_serializer", "task_track_started",
     "timezone", "typing", "visibility_timeout", "worker_before_create_process",
     "worker_concurrency", "worker_disable_rate_limits", "worker_max_memory_per_child",
-    "worker_max_tasks_per_child", "worker_prefetch_multiplier",
+    "worker_max_tasks_per_child", "worker_prefetch_multiplier", "worker_redirect_stdouts",
     "worker_shutting_down", "worker_soft_shutdown_timeout",
 }  # fmt: skip
 """Names of Celery that have no counterpart; the pages say so."""
 
 ELSEWHERE = {
     "chaos", "consumer_timeout", "cp", "dbstat", "flushAppendOnlyFile", "helpers", "httpx", "kills",
-    "LimitNICE", "Nice", "nice",
+    "LimitNICE", "Nice", "nice", "SafeString",
     "make", "manager",
     "scan", "scans", "shop", "synchronous_standby_names", "INSERT", "NOTIFY", "ProxyFix", "RPUSH",
     "SSL_CERT_FILE", "UPDATE",
