@@ -14,9 +14,7 @@ import msgspec
 import pytest
 
 from acked.broker import DEFAULT_LEASE, Filter
-from acked.brokers import open_broker
 from acked.brokers.redis import RedisBroker, connection
-from acked.brokers.redis.address import parse
 from acked.clock import ManualClock, ServerClock
 from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
@@ -394,43 +392,6 @@ def test_the_password_is_never_shown(own: RedisServer, caplog: pytest.LogCapture
     assert not any(secret in text for text in shown for secret in (PASSWORD, ESCAPED, "horse"))
     assert broker.url == f"redis://:***@127.0.0.1:{own.port}/0?prefix=secret"
     assert broker.address == url
-
-
-@pytest.mark.parametrize(
-    ("url", "what"),
-    [
-        ("redis://:secret@host:port", "where a host and a port belong"),
-        ("redis://:secret@/0", "where a host and a port belong"),
-        ("redis://:secret@host/zero", "database's number"),
-        ("redis://:secret@host/0/1", "database's number"),
-        ("redis://:secret@host?prefix=", "the prefix ''"),
-        ("redis://:secret@host?prefix={a}", "with braces"),
-        ("redis://:secret@host?wait_replicas=two", "no number"),
-        ("redis://:secret@host?color=red", "unknown option 'color'"),
-        ("redis+sentinel://:secret@host", "names no primary"),
-        ("redis+cluster://:secret@host/3", "only one"),
-    ],
-)
-def test_a_url_that_names_no_server_is_refused(url: str, what: str) -> None:
-    with pytest.raises(ConfigurationError, match=what) as refusal:
-        open_broker(url)
-
-    assert "secret" not in str(refusal.value)
-
-
-def test_every_form_of_url_is_understood() -> None:
-    def address(url: str) -> tuple[str, bool, list[str], str, int]:
-        parts = parse(url)
-        return parts.kind, parts.tls, [*map(str, parts.nodes)], parts.name, parts.database
-
-    assert address("redis://host") == ("server", False, ["host:6379"], "", 0)
-    assert address("valkeys://u:p@[::1]:7000/2") == ("server", True, ["[::1]:7000"], "", 2)
-    assert address("rediss+cluster://a:1,b:2") == ("cluster", True, ["a:1", "b:2"], "", 0)
-    assert address("valkeys+cluster://a") == address("rediss+cluster://a")
-    assert address("valkey+sentinel://a/primary") == address("redis+sentinel://a/primary")
-    assert address("redis+sentinel://u:p@h1:26379,h2/mymaster/3") == (
-        "sentinel", False, ["h1:26379", "h2:26379"], "mymaster", 3,
-    )  # fmt: skip
 
 
 # Time
