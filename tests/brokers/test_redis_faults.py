@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -282,6 +284,28 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(own: RedisServer, kin
 
     own.thaw()
     until(lambda: _done(lambda: broker.send([message("c")])), seconds=5)
+
+
+def test_an_address_that_swallows_all_leaves_time_for_the_hosts_other_one(
+    shared: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as sockets:
+        hole = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        # Once nobody takes those that wait, no other gets an answer.
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(hole.getsockname())
+        both = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", where)
+            for where in (hole.getsockname(), ("127.0.0.1", shared.port))
+        ]
+        monkeypatch.setattr(connection, "resolve", lambda *_: both)
+        broker = RedisBroker(shared.fresh(), timeout=2.0)
+
+        broker.send([message("a")])
+
+        assert claimed(broker) == ["a"]
 
 
 # Set-up
