@@ -22,6 +22,7 @@ from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.record import Progress
 from acked.testing.timeline import LONG, Background, beat, message, settlements
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer, until
 from tests.servers.server import free_port
 
@@ -311,6 +312,31 @@ def test_an_address_that_swallows_all_leaves_time_for_the_hosts_other_one(
 # Set-up
 
 
+def test_a_slow_answer_to_each_question_makes_no_set_up_outlast_its_time_limit(
+    shared: RedisServer,
+) -> None:
+    with Proxy(shared.port) as proxy:
+        broker = RedisBroker(shared.fresh().replace(str(shared.port), str(proxy.port)), timeout=1.0)
+        proxy.set(latency=0.2)  # each way
+        for ask in (broker.setup, broker.conditions):
+            began = time.monotonic()
+            with contextlib.suppress(BrokerUnavailable):
+                ask()
+            assert time.monotonic() - began < 2
+
+
+def test_a_server_is_asked_for_all_about_itself_at_once(shared: RedisServer) -> None:
+    with Proxy(shared.port) as proxy:
+        broker = RedisBroker(shared.fresh().replace(str(shared.port), str(proxy.port)))
+        broker.setup()
+        proxy.set(latency=0.5)
+        began = time.monotonic()
+
+        broker.conditions()
+
+        assert time.monotonic() - began < 2  # One question and its answer take 1.
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
 def test_a_server_that_would_delete_tasks_is_refused(own: RedisServer, policy: str) -> None:
     own.options["maxmemory-policy"] = policy
@@ -433,13 +459,13 @@ def test_the_time_is_the_servers(broker: RedisBroker, shared: RedisServer) -> No
 
 
 def test_a_server_whose_clock_was_set_buries_nobody_for_a_lease(
-    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.renew(beat("w1"))
     broker.send([message("a")])
     assert claimed(broker) == ["a"]
     # The lease as it looks when the server's clock was set forward by an hour.
-    broker._client.ask("ZADD", f"{broker._client.base}lease", broker.clock.now() - 3590, "w1")
+    shared.ask("ZADD", f"{broker._client.base}lease", broker.clock.now() - 3590, "w1")
     monkeypatch.setattr(ServerClock, "since_jump", DEFAULT_LEASE - 1)
     assert broker.reap(by="w2") == []
 
@@ -448,14 +474,14 @@ def test_a_server_whose_clock_was_set_buries_nobody_for_a_lease(
 
 
 def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
-    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.renew(beat("w1"))
     broker.send([message("a")])
     assert claimed(broker) == ["a"]
     key, now = f"{broker._client.base}lease", broker.clock.now()
     # As if the server had told an earlier time until now: it was set forward by an hour.
-    broker._client.ask("ZADD", key, str(now - 3590), "w1")
+    shared.ask("ZADD", key, str(now - 3590), "w1")
     with monkeypatch.context() as patch:
         patch.setattr(ServerClock, "expected", now - 3600)
         assert broker.reap(by="w2") == []
@@ -463,14 +489,16 @@ def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
-def test_a_server_whose_clock_was_set_back_prolongs_no_lease(broker: RedisBroker) -> None:
+def test_a_server_whose_clock_was_set_back_prolongs_no_lease(
+    shared: RedisServer, broker: RedisBroker
+) -> None:
     broker.renew(beat("w1", lease=20))
     key = f"{broker._client.base}lease"
-    broker._client.ask("ZADD", key, str(broker.clock.now() + 3600), "w1")
+    shared.ask("ZADD", key, str(broker.clock.now() + 3600), "w1")
 
     broker.reap(by="w2")
 
-    left = float(broker._client.ask("ZSCORE", key, "w1")) - broker.clock.now()
+    left = float(shared.ask("ZSCORE", key, "w1")) - broker.clock.now()
     assert 0 < left <= 20
 
 
