@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from acked.broker import DEFAULT_LEASE, Filter
+from acked.broker import Filter
 from acked.brokers.redis import RedisBroker, connection
 from acked.clock import ManualClock, ServerClock
 from acked.delivery import Delivery, Settlement, State
@@ -458,18 +458,19 @@ def test_the_time_is_the_servers(broker: RedisBroker, shared: RedisServer) -> No
     assert abs(record.claimed - int(seconds)) < 5
 
 
-def test_a_server_whose_clock_was_set_buries_nobody_for_a_lease(
-    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lease", [2.0, 10.0, 60.0])
+def test_a_server_whose_clock_was_set_buries_nobody_for_his_lease(
+    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, lease: float
 ) -> None:
-    broker.renew(beat("w1"))
+    broker.renew(beat("w1", lease=lease))
     broker.send([message("a")])
     assert claimed(broker) == ["a"]
     # The lease as it looks when the server's clock was set forward by an hour.
     shared.ask("ZADD", f"{broker._client.base}lease", broker.clock.now() - 3590, "w1")
-    monkeypatch.setattr(ServerClock, "since_jump", DEFAULT_LEASE - 1)
+    monkeypatch.setattr(ServerClock, "since_jump", lease - 1)
     assert broker.reap(by="w2") == []
 
-    monkeypatch.setattr(ServerClock, "since_jump", DEFAULT_LEASE + 1)
+    monkeypatch.setattr(ServerClock, "since_jump", lease + 1)
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
