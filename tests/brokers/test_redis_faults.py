@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -118,6 +119,22 @@ def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
     now = broker.clock.now()
     assert broker.settle([Settlement.unstarted(held, at=now) for held in seized]) == []
     assert broker.seize(asked_again, by="w2") == []
+
+
+def test_an_exchange_whose_answer_was_lost_returns_what_it_wrote(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.exchange("n", None, b"1")
+    exchange = connection.Connection.exchange
+
+    def lost(*args: Any) -> list[Any]:
+        monkeypatch.undo()
+        exchange(*args)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(connection.Connection, "exchange", lost)
+
+    assert broker.exchange("n", b"1", b"2") == b"2"
 
 
 def test_a_forked_child_uses_no_connection_of_its_parents(broker: RedisBroker) -> None:
