@@ -296,8 +296,10 @@ class Broker(Protocol):
     def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
         """Keep *new* under *name* if *old* is what is kept there (None: nothing); what was there.
 
-        So it was done if *old* is returned. One step, for all who share the broker: what workers
-        agree on, such as when the next start of a task with a rate limit is free.
+        So it was done if *old* is returned, or *new*: an engine whose answer was lost is asked
+        again, and then has it already. Who has to know writes what nobody else writes. One step,
+        for all who share the broker: what workers agree on, such as when the next start of a task
+        with a rate limit is free.
         """
         ...
 

@@ -59,6 +59,24 @@ def test_a_url_that_cannot_be_understood_is_refused_without_its_password(url: st
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://me:123/hush@mq",
+        "amqp://me:ha/hush@mq/",
+        "amqp://me:ha?hush@mq",
+        "amqp://me:123?hush=1@mq",
+        "amqp://me:ha#hush@mq/",
+        "amqps://me:123?cafile=hush@mq",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"Write / # \? @ .* %2F %23 %3F %40") as caught:
+        parse(url)
+
+    assert not any(part in str(caught.value) for part in ("hush", "123"))
+
+
 def test_tls_checks_the_servers_certificate_unless_told_not_to() -> None:
     strict, lax = parse("amqps://mq/").tls, parse("amqps://mq/?verify=none").tls
 

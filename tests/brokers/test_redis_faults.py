@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
 
-from acked.broker import DEFAULT_LEASE, Filter
-from acked.brokers import open_broker
+from acked.broker import Filter
 from acked.brokers.redis import RedisBroker, connection
-from acked.brokers.redis.address import parse
 from acked.clock import ManualClock, ServerClock
 from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.record import Progress
 from acked.testing.timeline import LONG, Background, beat, message, settlements
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer, until
 from tests.servers.server import free_port
 
@@ -117,6 +119,22 @@ def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
     now = broker.clock.now()
     assert broker.settle([Settlement.unstarted(held, at=now) for held in seized]) == []
     assert broker.seize(asked_again, by="w2") == []
+
+
+def test_an_exchange_whose_answer_was_lost_returns_what_it_wrote(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.exchange("n", None, b"1")
+    exchange = connection.Connection.exchange
+
+    def lost(*args: Any) -> list[Any]:
+        monkeypatch.undo()
+        exchange(*args)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(connection.Connection, "exchange", lost)
+
+    assert broker.exchange("n", b"1", b"2") == b"2"
 
 
 def test_a_forked_child_uses_no_connection_of_its_parents(broker: RedisBroker) -> None:
@@ -286,7 +304,54 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(own: RedisServer, kin
     until(lambda: _done(lambda: broker.send([message("c")])), seconds=5)
 
 
+def test_an_address_that_swallows_all_leaves_time_for_the_hosts_other_one(
+    shared: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as sockets:
+        hole = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        # Once nobody takes those that wait, no other gets an answer.
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(hole.getsockname())
+        both = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", where)
+            for where in (hole.getsockname(), ("127.0.0.1", shared.port))
+        ]
+        monkeypatch.setattr(connection, "resolve", lambda *_: both)
+        broker = RedisBroker(shared.fresh(), timeout=2.0)
+
+        broker.send([message("a")])
+
+        assert claimed(broker) == ["a"]
+
+
 # Set-up
+
+
+def test_a_slow_answer_to_each_question_makes_no_set_up_outlast_its_time_limit(
+    shared: RedisServer,
+) -> None:
+    with Proxy(shared.port) as proxy:
+        broker = RedisBroker(shared.fresh().replace(str(shared.port), str(proxy.port)), timeout=1.0)
+        proxy.set(latency=0.2)  # each way
+        for ask in (broker.setup, broker.conditions):
+            began = time.monotonic()
+            with contextlib.suppress(BrokerUnavailable):
+                ask()
+            assert time.monotonic() - began < 2
+
+
+def test_a_server_is_asked_for_all_about_itself_at_once(shared: RedisServer) -> None:
+    with Proxy(shared.port) as proxy:
+        broker = RedisBroker(shared.fresh().replace(str(shared.port), str(proxy.port)))
+        broker.setup()
+        proxy.set(latency=0.5)
+        began = time.monotonic()
+
+        broker.conditions()
+
+        assert time.monotonic() - began < 2  # One question and its answer take 1.
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
@@ -396,43 +461,6 @@ def test_the_password_is_never_shown(own: RedisServer, caplog: pytest.LogCapture
     assert broker.address == url
 
 
-@pytest.mark.parametrize(
-    ("url", "what"),
-    [
-        ("redis://:secret@host:port", "where a host and a port belong"),
-        ("redis://:secret@/0", "where a host and a port belong"),
-        ("redis://:secret@host/zero", "database's number"),
-        ("redis://:secret@host/0/1", "database's number"),
-        ("redis://:secret@host?prefix=", "the prefix ''"),
-        ("redis://:secret@host?prefix={a}", "with braces"),
-        ("redis://:secret@host?wait_replicas=two", "no number"),
-        ("redis://:secret@host?color=red", "unknown option 'color'"),
-        ("redis+sentinel://:secret@host", "names no primary"),
-        ("redis+cluster://:secret@host/3", "only one"),
-    ],
-)
-def test_a_url_that_names_no_server_is_refused(url: str, what: str) -> None:
-    with pytest.raises(ConfigurationError, match=what) as refusal:
-        open_broker(url)
-
-    assert "secret" not in str(refusal.value)
-
-
-def test_every_form_of_url_is_understood() -> None:
-    def address(url: str) -> tuple[str, bool, list[str], str, int]:
-        parts = parse(url)
-        return parts.kind, parts.tls, [*map(str, parts.nodes)], parts.name, parts.database
-
-    assert address("redis://host") == ("server", False, ["host:6379"], "", 0)
-    assert address("valkeys://u:p@[::1]:7000/2") == ("server", True, ["[::1]:7000"], "", 2)
-    assert address("rediss+cluster://a:1,b:2") == ("cluster", True, ["a:1", "b:2"], "", 0)
-    assert address("valkeys+cluster://a") == address("rediss+cluster://a")
-    assert address("valkey+sentinel://a/primary") == address("redis+sentinel://a/primary")
-    assert address("redis+sentinel://u:p@h1:26379,h2/mymaster/3") == (
-        "sentinel", False, ["h1:26379", "h2:26379"], "mymaster", 3,
-    )  # fmt: skip
-
-
 # Time
 
 
@@ -447,30 +475,31 @@ def test_the_time_is_the_servers(broker: RedisBroker, shared: RedisServer) -> No
     assert abs(record.claimed - int(seconds)) < 5
 
 
-def test_a_server_whose_clock_was_set_buries_nobody_for_a_lease(
-    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lease", [2.0, 10.0, 60.0])
+def test_a_server_whose_clock_was_set_buries_nobody_for_his_lease(
+    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, lease: float
 ) -> None:
-    broker.renew(beat("w1"))
+    broker.renew(beat("w1", lease=lease))
     broker.send([message("a")])
     assert claimed(broker) == ["a"]
     # The lease as it looks when the server's clock was set forward by an hour.
-    broker._client.ask("ZADD", f"{broker._client.base}lease", broker.clock.now() - 3590, "w1")
-    monkeypatch.setattr(ServerClock, "since_jump", DEFAULT_LEASE - 1)
+    shared.ask("ZADD", f"{broker._client.base}lease", broker.clock.now() - 3590, "w1")
+    monkeypatch.setattr(ServerClock, "since_jump", lease - 1)
     assert broker.reap(by="w2") == []
 
-    monkeypatch.setattr(ServerClock, "since_jump", DEFAULT_LEASE + 1)
+    monkeypatch.setattr(ServerClock, "since_jump", lease + 1)
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
 def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
-    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.renew(beat("w1"))
     broker.send([message("a")])
     assert claimed(broker) == ["a"]
     key, now = f"{broker._client.base}lease", broker.clock.now()
     # As if the server had told an earlier time until now: it was set forward by an hour.
-    broker._client.ask("ZADD", key, str(now - 3590), "w1")
+    shared.ask("ZADD", key, str(now - 3590), "w1")
     with monkeypatch.context() as patch:
         patch.setattr(ServerClock, "expected", now - 3600)
         assert broker.reap(by="w2") == []
@@ -478,14 +507,16 @@ def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
-def test_a_server_whose_clock_was_set_back_prolongs_no_lease(broker: RedisBroker) -> None:
+def test_a_server_whose_clock_was_set_back_prolongs_no_lease(
+    shared: RedisServer, broker: RedisBroker
+) -> None:
     broker.renew(beat("w1", lease=20))
     key = f"{broker._client.base}lease"
-    broker._client.ask("ZADD", key, str(broker.clock.now() + 3600), "w1")
+    shared.ask("ZADD", key, str(broker.clock.now() + 3600), "w1")
 
     broker.reap(by="w2")
 
-    left = float(broker._client.ask("ZSCORE", key, "w1")) - broker.clock.now()
+    left = float(shared.ask("ZSCORE", key, "w1")) - broker.clock.now()
     assert 0 < left <= 20
 
 

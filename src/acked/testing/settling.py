@@ -7,7 +7,7 @@ import pytest
 
 from acked.broker import Engine
 from acked.clock import ManualClock
-from acked.delivery import Event, Settlement, State
+from acked.delivery import Event, Failure, Settlement, State
 from acked.message import encode
 from acked.record import Attempt
 from acked.testing.timeline import (
@@ -278,6 +278,27 @@ class SettlingPromises(Timeline):
 
         assert self.record(broker, "a") == record
         assert broker.attempts("a") == attempts
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_text_with_half_a_character_settles_all_the_same(
+        self, broker: Engine, clock: ManualClock, kind: str
+    ) -> None:
+        settlement = settlements(self.running(broker), clock.now())[kind]
+        half = "half \ud800"
+        spoilt = msgspec.structs.replace(
+            settlement, reason=half, log=half if settlement.log else "",
+            failure=Failure("OSError", half, half) if settlement.failure else None,
+        )  # fmt: skip
+
+        assert broker.settle([spoilt]) == []
+
+        record = self.record(broker, "a")
+        assert record.state is not State.RUNNING
+        assert record.reason.startswith("half ")
+        if record.failure is not None:
+            assert record.failure.message.startswith("half ")
+        for entry in broker.attempts("a"):
+            assert entry.reason.startswith("half ")
 
     def test_a_settlement_twice_in_one_call_counts_once(
         self, broker: Engine, clock: ManualClock

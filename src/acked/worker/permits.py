@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 
 import msgspec
@@ -21,7 +22,7 @@ is nearly everybody."""
 
 
 class _Known(msgspec.Struct):
-    """What the workers had agreed on, JSON of a `Line`, and when it was read (monotonic)."""
+    """What the workers had agreed on, as `_written`, and when it was read (monotonic)."""
 
     raw: bytes | None = None
     read: float = float("-inf")
@@ -75,11 +76,18 @@ class Permits:
             no_place = not_before is not None and line is not None and new.place == line.place
             if no_place and time.monotonic() < known.read + FRESH:
                 return not_before
-            raw = msgspec.json.encode(new)
+            raw = _written(new)
             found = self._broker.exchange(name, old, raw)
-            known.raw, known.read = raw if found == old else found, time.monotonic()
-            if found == old:
+            done = found in (old, raw)
+            known.raw, known.read = raw if done else found, time.monotonic()
+            if done:
                 return not_before
+
+
+def _written(line: Line) -> bytes:
+    # With what tells it from the same line that another writes, who knows as much and asks at the
+    # same time. From the system, not `random`: a task that seeds `random` would make it repeat.
+    return msgspec.json.encode((line.free, line.place, secrets.token_hex(8)))
 
 
 def _line(raw: bytes | None) -> Line | None:

@@ -90,15 +90,17 @@ def parse(url: str) -> Address:
         ConfigurationError: It names a user without a password, or an option that is not known.
     """
     parts = urlsplit(url)
+    # Before anything of it is quoted: it may be a part of the password.
+    if "#" in url or "@" in parts.path + parts.query:
+        raise ConfigurationError(
+            "the broker URL has a '#', or an '@' after its host. Write / # ? @ in a password as "
+            "%2F %23 %3F %40."
+        )
     try:
         port = parts.port or PORTS[parts.scheme]
     except ValueError:
         raise ConfigurationError("the broker URL's port is no number from 1 to 65535") from None
     path = unquote(parts.path.removeprefix("/"))
-    if parts.fragment:
-        raise ConfigurationError(
-            "the broker URL holds a '#'. In a user name or password write it as %23."
-        )
     if parts.username and parts.password is None:
         raise ConfigurationError(
             f"the broker URL names the user {unquote(parts.username)!r} and no password. Write "

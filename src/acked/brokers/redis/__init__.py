@@ -8,6 +8,7 @@ says what of the server's own set-up would hurt.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from acked.broker import Capabilities, Condition
@@ -69,13 +70,15 @@ class RedisBroker(TaskQueue, TaskRecords, TaskLedger):
 
     def setup(self) -> None:
         """Refuse a server that would lose tasks, and read its clock. There is nothing to make."""
-        about = inspect(self._client)
+        deadline = time.monotonic() + self._client.timeout
+        about = inspect(self._client, deadline)
         check(about, self._address)
-        self._run(scripts.TIME)
+        self._run(scripts.TIME, until=deadline)
         self._durable = about.durable
 
     def conditions(self) -> list[Condition]:
-        return [*conditions(inspect(self._client), self._address), *self.connection_conditions()]
+        about = inspect(self._client, time.monotonic() + self._client.timeout)
+        return [*conditions(about, self._address), *self.connection_conditions()]
 
     def connection_conditions(self) -> list[Condition]:
         return self._address.conditions()

@@ -2,7 +2,7 @@
 
 ::
 
-    redis://[user:password@]host[:6379][/0]            one server
+    redis://[user:password@]host[:6379][/0]            one server; redis:// alone is localhost's
     rediss://…                                         over TLS, the certificate checked
     redis+cluster://host:7000,host:7001                a Cluster, by some of its nodes
     redis+sentinel://host:26379,host:26379/name[/0]    the primary that Sentinels know as *name*
@@ -47,6 +47,9 @@ SCHEMES: dict[str, tuple[Kind, bool]] = {
     "valkeys+sentinel": ("sentinel", True),
 }
 """What each scheme reaches, and whether over TLS."""
+
+CELERYS_CHECK = frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_check_hostname"})
+"""Options with which Celery has a certificate checked."""
 
 
 class Node(NamedTuple):
@@ -138,12 +141,26 @@ def parse(url: str) -> Address:
             f"this is no URL of a Redis broker. Known are {', '.join(SCHEMES)}."
         ) from None
     credentials, _, hosts = parts.netloc.rpartition("@")
+    if kind == "sentinel" and (";" in hosts or f";{parts.scheme}://" in url):
+        raise _wrong(
+            parts.scheme, "is several URLs, or has ';' between its Sentinels",
+            "user:password@host:26379,host:26379/mymaster",
+        )  # fmt: skip
+    # Before anything of it is quoted: it may be a part of the password.
+    if "#" in url or "@" in parts.path + parts.query:
+        raise ConfigurationError(
+            f"broker URL {parts.scheme}://… has a '#', or an '@' after its host. Write / # ? @ in "
+            "a password as %2F %23 %3F %40."
+        )
+    if kind == "server" and not parts.netloc:
+        hosts = "localhost"
     user, _, password = credentials.partition(":")
     default = SENTINEL_PORT if kind == "sentinel" else PORT
     path = [unquote(each) for each in parts.path.strip("/").split("/") if each]
     name = ""
     if kind == "sentinel":
-        if not path:
+        # Celery has the primary's name elsewhere, and only the database's number here.
+        if not path or (len(path) == 1 and path[0].isdecimal()):
             raise _wrong(parts.scheme, "names no primary", "host:26379,host:26379/mymaster")
         name = path.pop(0)
     if len(path) > 1 or not all(each.isdecimal() for each in path):
@@ -153,7 +170,7 @@ def parse(url: str) -> Address:
     database = int(path[0]) if path else 0
     if kind == "cluster" and database:
         raise _wrong(parts.scheme, "names a database, and a Cluster has only one", "host:7000")
-    prefix, wait_replicas = _options(parts.scheme, parts.query)
+    prefix, wait_replicas = _options(parts.scheme, parts.query, tls=tls)
     return Address(
         url=url, kind=kind, tls=tls, name=name, database=database, prefix=prefix,
         nodes=tuple(_node(parts.scheme, each, default) for each in hosts.split(",")),
@@ -161,10 +178,16 @@ def parse(url: str) -> Address:
     )  # fmt: skip
 
 
-def _options(scheme: str, query: str) -> tuple[str, int]:
+def _options(scheme: str, query: str, *, tls: bool) -> tuple[str, int]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     prefix = options.pop("prefix", DEFAULT_PREFIX)
     replicas = options.pop("wait_replicas", "0")
+    if tls and (checks := CELERYS_CHECK & options.keys()):
+        raise ConfigurationError(
+            f"broker URL {scheme}://… has the option {min(checks)!r}. Leave it out: the "
+            "certificate is always checked; the environment variable SSL_CERT_FILE names your own "
+            "CA."
+        )
     if options:
         raise _wrong(
             scheme, f"has an unknown option {min(options)!r}", "…?prefix=…&wait_replicas=…"
@@ -184,7 +207,7 @@ def _node(scheme: str, text: str, default: int) -> Node:
     elif ":" in text:
         host, _, port = text.partition(":")
     if not host or (port and not port.isdecimal()):
-        raise _wrong(scheme, f"has {text!r} where a host and a port belong", "host:6379")
+        raise _wrong(scheme, "has something else where a host and a port belong", "host:6379")
     return Node(host, int(port) if port else default)
 
 

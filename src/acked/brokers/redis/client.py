@@ -95,18 +95,15 @@ class Client:
             raise too_few(count, self.address, self.timeout * WAIT_SHARE)
         return replies[0]
 
-    def ask(self, *command: str | bytes) -> Any:
-        """The answer to one command that changes nothing.
-
-        Raises:
-            BrokerError: As `run`.
-        """
-        return self.exchange([command], time.monotonic() + self.timeout)[0]
-
     def exchange(
         self, commands: list[Command], deadline: float, script: Script | None = None
     ) -> list[Any]:
-        """The answers to *commands*, the first of which may be that *script*."""
+        """The answers to *commands*, the first of which may be that *script*. Without one they
+        change nothing.
+
+        Raises:
+            BrokerError: As `run`; also where the server refuses one of them.
+        """
         repeatable = script is None or script.repeatable
         unsure = False
         for left in reversed(range(TRIES)):

@@ -129,12 +129,14 @@ class Connection:
 
 def _dial(node: Node, deadline: float) -> socket.socket:
     failure: OSError = OSError(f"{node} has no address")
-    for family, kind, protocol, _, where in resolve(node.host, node.port, deadline):
+    found = resolve(node.host, node.port, deadline)
+    for position, (family, kind, protocol, _, where) in enumerate(found):
         dialled = socket.socket(family, kind, protocol)
         try:
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            dialled.settimeout(_left(deadline))
+            # One that is silent must leave time to try the others.
+            dialled.settimeout(_left(deadline) / (len(found) - position))
             dialled.connect(where)
         except OSError as error:
             dialled.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from acked.broker import DEFAULT_LEASE, Beat, Claim, Order
+from acked.broker import Beat, Claim, Order
 from acked.brokers.redis import scripts
 from acked.brokers.redis.address import Address
 from acked.brokers.redis.rows import (
@@ -85,15 +85,13 @@ class TaskQueue(Store):
         self._run(scripts.LEAVE, worker)
 
     def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
-        return self._seize(holder, by, judge=False, keep=keep)
+        return self._seize(holder, by, keep=keep)
 
     def reap(self, *, by: str) -> list[Delivery]:
-        # The first of these answers also tells whether the server's clock was set meanwhile: then
-        # leases mean nothing until those who live have renewed theirs.
+        # The first of these answers also tells whether the server's clock was set meanwhile.
         while self._run(scripts.PROMOTE, PROMOTED_AT_ONCE)[0][1]:
             pass
-        judge = self._given is not None or self._server_clock.since_jump >= DEFAULT_LEASE
-        return self._seize("", by, judge=judge)
+        return self._seize("", by)
 
     def exchange(self, name: str, old: bytes | None, new: bytes) -> bytes | None:
         (_, is_there), (found,) = self._run(
@@ -112,15 +110,13 @@ class TaskQueue(Store):
         _, ready, due = about
         return -math.inf if ready else float(due) if due is not False else None
 
-    def _seize(
-        self, holder: str, by: str, *, judge: bool, keep: Collection[int] = ()
-    ) -> list[Delivery]:
+    def _seize(self, holder: str, by: str, *, keep: Collection[int] = ()) -> list[Delivery]:
         base = token_base()
         bases = [*self._unheard.get(by, ()), base]
         try:
-            expected = self._server_clock.expected
+            expected, since_jump = self._server_clock.expected, self._server_clock.since_jump
             about, (bodies,) = self._run(
-                scripts.SEIZE, holder, by, base, judge, bases, self._client.process,
+                scripts.SEIZE, holder, by, base, since_jump, bases, self._client.process,
                 False if expected is None else expected, list(keep),
             )  # fmt: skip
         except BrokerError:

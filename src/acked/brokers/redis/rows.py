@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from acked.delivery import Delivery, Event, Settlement, State
+from acked.delivery import Delivery, Event, Failure, Settlement, State
 from acked.message import Message, decode, encode
 from acked.record import Attempt, Record, read_failure, read_progress
 
@@ -28,7 +28,7 @@ FIRST_STORED = 2
 
 
 def storable(text: str) -> str:
-    """*text* as it could have been stored: half a character cannot, and so finds nothing."""
+    """*text* as it is stored: half a character cannot be, and becomes a question mark."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
@@ -67,7 +67,7 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
         if each.result is not None:
             result = _short(each.result) or place(each.result)
         if each.failure is not None:
-            failure = place(msgspec.json.encode(each.failure))
+            failure = place(_failure(each.failure))
         if each.body is not None:
             message = decode(each.body)
             body, queue, priority = place(each.body), message.queue, message.priority
@@ -75,11 +75,20 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
         rows += (
             each.tag, each.id, each.token, each.event.value, each.at,
             False if started is None else started, False if later is None else later,
-            each.reason, each.counts, each.loss, each.suspect, each.consumer or False,
+            storable(each.reason), each.counts, each.loss, each.suspect, each.consumer or False,
             result, failure, body, queue, priority,
             place(each.log.encode(errors="replace")) if each.log else False,
         )  # fmt: skip
     return rows, stored
+
+
+def _failure(failure: Failure) -> bytes:
+    try:
+        return msgspec.json.encode(failure)
+    except UnicodeEncodeError:
+        # An exception's text may hold half a character. The task must settle all the same.
+        parts = (failure.type, failure.message, failure.traceback)
+        return msgspec.json.encode(Failure(*map(storable, parts)))
 
 
 def claimed(

@@ -10,10 +10,14 @@ import msgspec
 from acked.broker import Condition
 from acked.brokers.redis.address import Address
 from acked.brokers.redis.client import Client
+from acked.brokers.redis.connection import Command
 from acked.errors import BrokerError, ConfigurationError
 
 LEAST = (6, 2)
 KEEPS_ALL = "noeviction"
+
+SECTIONS = ("server", "persistence", "replication", "memory")
+SETTINGS = ("maxmemory-policy", "appendonly", "appendfsync")
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,15 +36,19 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.appendonly) and self.appendfsync == "always"
 
 
-def inspect(client: Client) -> Setup:
+def inspect(client: Client, deadline: float) -> Setup:
     """Ask the server.
 
+    Args:
+        client: Leads to it.
+        deadline: Monotonic time by which it must have answered.
+
     Raises:
-        BrokerError: It does not answer.
+        BrokerError: It has not.
     """
-    about = _info(client)
-    # Some managed servers forbid CONFIG; INFO says part of it.
-    settings = _settings(client, "maxmemory-policy", "appendonly", "appendfsync")
+    replies = _ask(client, deadline)
+    about = _about(replies[: len(SECTIONS)])
+    settings = _settings(replies[len(SECTIONS) :])
     appendonly = about.get("aof_enabled")
     if "appendonly" in settings:
         appendonly = "1" if settings["appendonly"] == "yes" else "0"
@@ -172,25 +180,26 @@ def _replication(setup: Setup, address: Address) -> Condition:
     return Condition(subject=subject, level="info", text="No replica: the server is the only copy.")
 
 
-def _info(client: Client) -> dict[str, str]:
-    about: dict[str, str] = {}
-    for section in ("server", "persistence", "replication", "memory"):
-        text = client.ask("INFO", section).decode(errors="replace")
-        for line in text.splitlines():
-            name, _, value = line.partition(":")
-            about[name] = value
-    return about
+def _ask(client: Client, deadline: float) -> list[Any]:
+    """What INFO says of each of `SECTIONS`, and CONFIG, where it may be asked, of `SETTINGS`."""
+    info: list[Command] = [("INFO", each) for each in SECTIONS]
+    config: list[Command] = [("CONFIG", "GET", each) for each in SETTINGS]
+    try:
+        return client.exchange([*info, *config], deadline)
+    except (BrokerError, ConfigurationError) as error:
+        if not isinstance(error.__cause__, hiredis.ReplyError):
+            raise
+    # Some managed servers forbid CONFIG; INFO says part of it.
+    return client.exchange(info, deadline)
 
 
-def _settings(client: Client, *names: str) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for name in names:
-        try:
-            reply: list[Any] = client.ask("CONFIG", "GET", name)
-        except (BrokerError, ConfigurationError) as error:
-            if not isinstance(error.__cause__, hiredis.ReplyError):
-                raise
-            continue
-        if len(reply) == 2:
-            settings[name] = reply[1].decode(errors="replace")
-    return settings
+def _about(sections: list[bytes]) -> dict[str, str]:
+    lines = b"\n".join(sections).decode(errors="replace").splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {name: value for name, _, value in pairs}
+
+
+def _settings(replies: list[list[bytes]]) -> dict[str, str]:
+    # One that the server does not know comes back empty.
+    pairs = (reply for reply in replies if len(reply) == 2)
+    return {name.decode(): value.decode(errors="replace") for name, value in pairs}

@@ -2,7 +2,8 @@
 -- that have no lease.
 --
 -- args[3]  holder, args[4] who takes over, args[5] base of the tokens
--- args[6]  whether a lease that has run out ends here
+-- args[6]  seconds since the server's clock was set, as far as the caller has seen: a lease says
+--          nothing before who lives has had the time to renew it, which is as long as the lease
 -- args[7]  bases of earlier seizures of the same taker whose answers were lost, and this one's
 -- args[8]  the process that takes over
 -- args[9]  what the caller expects the time to be, false where it has no idea: if the clock was set
@@ -51,21 +52,24 @@ if holder ~= '' then
   end
   if holder ~= by then bar(holder, args[8]) end
 else
-  if args[6] then
-    local until_then = exact(args[9] and min(steady, args[9]) or steady)
-    for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'lease', '-inf', until_then)) do
+  local function length_of(worker)
+    local beat = call('HGET', P .. 'beat', worker)
+    return beat and decode(beat) or LEASE
+  end
+  local until_then = exact(args[9] and min(steady, args[9]) or steady)
+  for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'lease', '-inf', until_then)) do
+    if length_of(worker) <= args[6] then
       call('ZREM', P .. 'lease', worker)
       call('HDEL', P .. 'beat', worker)
     end
-    -- The server's clock was set back: no lease may last longer than it was given for.
-    local longer = '(' .. exact(steady + LEASE)
-    local long = call('ZRANGEBYSCORE', P .. 'lease', longer, '+inf', 'WITHSCORES')
-    for i = 1, #long, 2 do
-      local beat = call('HGET', P .. 'beat', long[i])
-      local lease = beat and decode(beat) or LEASE
-      if long[i + 1] - steady > lease + 1 then
-        call('ZADD', P .. 'lease', steady + lease, long[i])
-      end
+  end
+  -- The server's clock was set back: no lease may last longer than it was given for.
+  local longer = '(' .. exact(steady + LEASE)
+  local long = call('ZRANGEBYSCORE', P .. 'lease', longer, '+inf', 'WITHSCORES')
+  for i = 1, #long, 2 do
+    local lease = length_of(long[i])
+    if long[i + 1] - steady > lease + 1 then
+      call('ZADD', P .. 'lease', steady + lease, long[i])
     end
   end
   for _, consumer in ipairs(holders) do
