@@ -212,6 +212,15 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize("password", ["se[cret", "se]cret", "se\u2100cret"])
+def test_an_address_that_cannot_be_read_is_refused_without_its_password(password: str) -> None:
+    app = Acked("shop", broker=f"redis://user:{password}@host:6379/0")
+    with pytest.raises(ConfigurationError, match="%5B") as refused:
+        app.open()
+    assert "cret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
 def test_a_scheme_nobody_knows_is_refused_without_its_password() -> None:
     with pytest.raises(ConfigurationError, match="unknown form") as refused:
         _ = Acked("shop", broker="postgresql+psycopg://shop:hunter2@localhost/shop").broker

@@ -48,7 +48,14 @@ def open_broker(
         ConfigurationError: No broker has such a URL, its driver is not installed, or it cannot
             work here.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Its text may hold the password.
+        raise ConfigurationError(
+            "the broker URL cannot be read. In a user name or password write letters and digits as "
+            "they are, and all else as %5B for [, %5D for ] and so on."
+        ) from None
     scheme = parts.scheme
     if results is not None and scheme not in RABBITMQ:
         raise ConfigurationError(
