@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import Raw
 
-from acked.broker import Engine, Filter
+from acked.broker import DEFAULT_LEASE, Engine, Filter
 from acked.brokers.postgres import PostgresBroker
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call
 from acked.brokers.postgres.looking import note
-from acked.brokers.postgres.queue import TAKE
+from acked.brokers.postgres.queue import CAP, TAKE
 from acked.brokers.postgres.values import int4, text, texts
 from acked.brokers.postgres.waiting import NET
 from acked.delivery import Settlement
@@ -381,6 +382,39 @@ def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
     broker._server_clock._offset = offset - 3600
 
     assert broker.reap(by="w2") == []
+
+
+@pytest.mark.parametrize("lease", [2.0, 60.0])
+def test_a_server_whose_clock_was_set_back_prolongs_no_lease(
+    broker: PostgresBroker, lease: float
+) -> None:
+    gone = msgspec.structs.replace(beat("w1", lease=lease), queues=('"lease":9000,\0', "ü"))
+    broker.renew(gone)
+    broker.renew(beat("w2", lease=3600))
+    broker.send([message("a")])
+    broker.claim("w3/0", ["default"], 1)
+    with psycopg.connect(broker.address, autocommit=True) as operator:
+        operator.execute("UPDATE acked.worker SET lease_until = lease_until + 3600")
+
+    broker.reap(by="w2")
+
+    left = {each.worker: each.lease_left for each in broker.workers()}
+    assert 0 < left["w1"] <= lease
+    assert 3590 < left["w2"] <= 3600
+    with psycopg.connect(broker.address) as operator:
+        asked = "SELECT lease_until - extract(epoch FROM clock_timestamp()) FROM acked.worker"
+        row = operator.execute(asked + " WHERE worker = 'w3'").fetchone()
+    # It claimed before its first beat.
+    assert row is not None
+    assert 0 < row[0] <= DEFAULT_LEASE
+
+
+def test_a_beat_does_not_wait_for_who_reaps(broker: PostgresBroker) -> None:
+    broker.renew(beat("w1"))
+    sql = CAP.sql.replace("{schema}", "acked")
+    with psycopg.connect(broker.address) as reaping:
+        reaping.execute(f"PREPARE cap AS {sql}; EXECUTE cap (NULL, 10, 1)".encode())
+        broker.renew(beat("w1"))
 
 
 def test_claims_stay_short_while_an_old_snapshot_keeps_what_was_claimed(

@@ -26,6 +26,7 @@ from acked.brokers.postgres.values import (
     text,
     texts,
 )
+from acked.clock import JUMP
 from acked.delivery import Delivery, Settlement
 from acked.message import Message, encode
 
@@ -89,6 +90,21 @@ DUE = Statement(
 PROMOTE = Statement(
     "SELECT {schema}.promote($1, coalesce($2, extract(epoch FROM clock_timestamp())::float8))", "q"
 )
+
+LEASE = "coalesce(substring(encode(beat, 'escape') FROM ',\"lease\":([0-9.eE+-]+)')::float8, $2)"
+"""Seconds that a worker's lease is given for; $2 before its first beat. Cut out of the beat, not
+parsed: PostgreSQL refuses JSON in which the name of a queue holds a NUL. The quotes tell it from
+what a name holds, where they are escaped."""
+
+CAP = Statement(
+    """
+    UPDATE {schema}.worker
+    SET lease_until = coalesce($1, extract(epoch FROM clock_timestamp())::float8) + {lease}
+    WHERE lease_until > coalesce($1, extract(epoch FROM clock_timestamp())::float8) + {lease} + $3
+    """.replace("{lease}", LEASE)
+)
+"""No lease may last longer than it is given for, as one does once the server's clock was set back.
+Finds nothing at any other time, and so locks no row that a beat would wait for."""
 
 LAPSED = Statement(
     """
@@ -187,7 +203,11 @@ class TaskQueue(Store):
         return self._seize(dead, [], by, keep)
 
     def reap(self, *, by: str) -> list[Delivery]:
-        (queues,) = self._database.run(Call(DUE, (self._now(),)), repeatable=True)
+        queues, _ = self._database.run(
+            Call(DUE, (self._now(),)),
+            Call(CAP, (self._steady(), float8(DEFAULT_LEASE), float8(JUMP))),
+            repeatable=True,
+        )
         for (queue,) in queues:
             self._promote(queue)
         self._database.run(Call(SUM_UP))
