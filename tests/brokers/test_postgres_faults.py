@@ -24,7 +24,7 @@ from acked.brokers.postgres.queue import CAP, TAKE
 from acked.brokers.postgres.values import int4, text, texts
 from acked.brokers.postgres.waiting import NET
 from acked.delivery import Settlement
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.message import Message, new_id
 from acked.testing.timeline import Background, beat, message
 from tests.harness.places import Servers
@@ -316,6 +316,37 @@ def test_a_lock_that_somebody_keeps_is_waited_for_within_the_time_limit(
         with pytest.raises(BrokerUnavailable, match="within 2 s"):
             broker.send([message("a")])
     broker.send([message("a")])
+
+
+def test_a_statement_that_cannot_be_prepared_spoils_no_other(
+    broker: PostgresBroker, url: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as operator:
+        rename = "ALTER FUNCTION acked.{}(integer, integer[]) RENAME TO {}"
+        operator.execute(rename.format("wake", "away").encode())
+        with pytest.raises(ConfigurationError, match="lacks something"):
+            broker.send([message("a")])
+        operator.execute(rename.format("away", "wake").encode())
+
+    broker.send([message("a")])
+
+
+def test_a_beat_that_was_cancelled_behind_a_lock_is_followed_by_others(
+    broker: PostgresBroker, url: str
+) -> None:
+    with psycopg.connect(url) as locking, psycopg.connect(url, autocommit=True) as operator:
+        locking.execute("LOCK acked.running")
+        beating = Background(lambda: broker.renew(beat("w1")))
+        cancel = (
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND application_name = 'acked'"
+            " AND datname = current_database()"
+        )
+        until(lambda: operator.execute(cancel).fetchone() is not None, "a beat that waits")
+        with pytest.raises(BrokerUnavailable, match="could not do it"):
+            beating.answer()
+
+    broker.renew(beat("w1"))
 
 
 def test_settings_that_lose_tasks_are_warned_of(broker: PostgresBroker, url: str) -> None:

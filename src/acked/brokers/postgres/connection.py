@@ -322,13 +322,21 @@ class Session:
             poll.unregister(descriptor)
 
     def _prepare(self, statements: Sequence[Statement], deadline: float) -> None:
-        """In a round trip of its own: one that fails must not be taken for prepared."""
+        """In a round trip of its own: one that fails must not be taken for prepared.
+
+        Those before it are prepared on the server all the same. So the connection is closed: their
+        names would be refused here from then on.
+        """
         names = {each: f"a{len(self._names) + n}".encode() for n, each in enumerate(statements)}
         for statement, name in names.items():
             sql = statement.sql.replace("{schema}", self._schema)
             self._connection.send_prepare(name, sql.encode())
         self._connection.pipeline_sync()
-        self._results(1, deadline)
+        try:
+            self._results(1, deadline)
+        except Refused:
+            self.close()
+            raise
         self._names.update(names)
 
     def _results(self, groups: int, deadline: float) -> list[pq.abc.PGresult]:
