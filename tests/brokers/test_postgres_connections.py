@@ -1,0 +1,73 @@
+"""How connections to PostgreSQL are made and kept: in time, to whichever server there is."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from acked.brokers.postgres import PostgresBroker
+from acked.errors import BrokerUnavailable
+
+
+def packet(kind: bytes, body: bytes) -> bytes:
+    """A message of PostgreSQL's protocol."""
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+GREETING = (
+    packet(b"R", struct.pack("!i", 0))  # logged in
+    + packet(b"S", b"\0".join((b"server_version", b"15.0", b"")))
+    + packet(b"S", b"client_encoding\0UTF8\0")
+    + packet(b"K", struct.pack("!ii", 1, 2))
+    + packet(b"Z", b"I")  # ready
+)
+PLAIN_PLEASE = (80877103, 80877104)
+"""How a client asks for TLS and for GSSAPI, before it logs in."""
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that lets everybody in and then says nothing, as a PgBouncer does whose
+    connections are all in use."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    clients: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:  # The test is over.
+                return
+            clients.append(client)
+            while True:
+                size, code = struct.unpack("!ii", client.recv(8))
+                client.recv(size - 8)
+                if code not in PLAIN_PLEASE:
+                    break
+                client.sendall(b"N")
+            client.sendall(GREETING)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    serving.join()
+    for each in (listener, *clients):
+        each.close()
+
+
+def test_setting_up_ends_in_time_where_the_server_lets_us_in_and_then_is_silent(
+    silent: int,
+) -> None:
+    broker = PostgresBroker(f"postgresql://shop@127.0.0.1:{silent}/shop", timeout=1.0)
+    for call in (broker.setup, broker.pending):
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable, match="no answer within 1 s") as refusal:
+            call()
+        assert time.monotonic() - began < 2.0
+        assert refusal.value.nothing_stored
