@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from acked.brokers.postgres import PostgresBroker
 from acked.errors import BrokerUnavailable
+from acked.testing.timeline import message
+from tests.harness.places import Servers
+from tests.servers.postgres import PostgresServer
 
 
 def packet(kind: bytes, body: bytes) -> bytes:
@@ -61,6 +66,28 @@ def silent() -> Iterator[int]:
         each.close()
 
 
+@pytest.fixture
+def hole() -> Iterator[int]:
+    """A port that nothing comes back from: the places of its queue are taken."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def live(servers: Servers) -> PostgresServer:
+    server = servers.get("postgres")
+    assert isinstance(server, PostgresServer)
+    return server
+
+
 def test_setting_up_ends_in_time_where_the_server_lets_us_in_and_then_is_silent(
     silent: int,
 ) -> None:
@@ -71,3 +98,29 @@ def test_setting_up_ends_in_time_where_the_server_lets_us_in_and_then_is_silent(
             call()
         assert time.monotonic() - began < 2.0
         assert refusal.value.nothing_stored
+
+
+@pytest.mark.parametrize("options", ["", "?target_session_attrs=read-write"])
+def test_a_host_from_which_nothing_comes_back_keeps_nobody_from_the_next(
+    live: PostgresServer, hole: int, options: str
+) -> None:
+    url = live.fresh().replace("@", f"@127.0.0.1:{hole},") + options
+    broker = PostgresBroker(url, timeout=2.0)
+    assert broker.pending() == []
+    broker.close()
+    for call in (broker.setup, lambda: broker.send([message("a")])):
+        began = time.monotonic()
+        call()
+        assert time.monotonic() - began < 2.0
+        broker.close()
+    assert broker.migrate() == []
+    broker.close()
+
+
+def test_it_is_said_of_each_host_why_it_was_no_use(hole: int) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        port = unused.getsockname()[1]
+        broker = PostgresBroker(f"postgresql://127.0.0.1:{hole},127.0.0.1:{port}/x", timeout=1.0)
+        with pytest.raises(BrokerUnavailable, match=r"no answer from 127.*Connection refused"):
+            broker.send([message("a")])

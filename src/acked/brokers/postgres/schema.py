@@ -96,17 +96,20 @@ def connect(address: Address, timeout: float) -> psycopg.Connection[Any]:
     Raises:
         BrokerUnavailable: There is none.
     """
+    seconds = max(2, round(timeout))
+    failure: Exception | None = None
     try:
-        return psycopg.connect(
-            address.resolved(time.monotonic() + timeout),
-            autocommit=True,
-            connect_timeout=max(2, round(timeout)),
-        )
-    except (psycopg.OperationalError, OSError) as error:
-        raise BrokerUnavailable(
-            f"{address.shown} cannot be reached ({' '.join(str(error).split())})",
-            nothing_stored=True,
-        ) from None
+        for conninfo in address.places(time.monotonic() + timeout):
+            try:
+                return psycopg.connect(conninfo, autocommit=True, connect_timeout=seconds)
+            except psycopg.OperationalError as error:
+                failure = error
+    except OSError as error:
+        failure = error
+    raise BrokerUnavailable(
+        f"{address.shown} cannot be reached ({' '.join(str(failure).split())})",
+        nothing_stored=True,
+    )
 
 
 def apply(address: Address, timeout: float) -> list[str]:
