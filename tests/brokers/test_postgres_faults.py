@@ -308,6 +308,32 @@ def test_a_password_is_never_shown(live: PostgresServer) -> None:
     assert broker.address.count("hunter2") == 2
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hun/ter2@host/db",
+        "postgresql://user:hun/ter2@host:5432/db?sslmode=require",
+        "postgresql://us@er:hun/ter2@host/db",
+        "postgresql://user:hun#ter2@host/db",
+        "postgresql://user:hun?ter2@host/db",
+        "postgresql://user:hun?schema=ter2@host/db",
+        "postgresql://user@host/db?password=hun@ter2",
+        "postgresql://user@host/db?password=hun#ter2",
+    ],
+)
+def test_a_url_whose_password_ends_too_early_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="%2F %23 %3F %40") as refusal:
+        PostgresBroker(url)
+    assert "hun" not in str(refusal.value)
+    assert "ter2" not in str(refusal.value)
+
+
+def test_a_password_of_any_characters_is_written_with_percent_signs() -> None:
+    broker = PostgresBroker("postgresql://user:a%2Fb%23c%3Fd%40e@127.0.0.1/db")
+    assert " password=a/b#c?d@e " in broker._address.conninfo
+    assert broker.url == "postgresql://user:***@127.0.0.1/db"
+
+
 def test_a_lock_that_somebody_keeps_is_waited_for_within_the_time_limit(
     broker: PostgresBroker, url: str
 ) -> None:

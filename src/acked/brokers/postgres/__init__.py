@@ -1,9 +1,9 @@
 """The broker that is a PostgreSQL database: durable, shared by many hosts, 13 or newer.
 
 ``migrations/*.sql`` say what is stored, and how a worker moves on. `queue`, `records` and `ledger`
-are the protocols of `acked.broker`. Below them, `connecting` finds the server, `connection` talks to
-it, `values` packs what is said, `waiting` wakes idle workers, and `schema` keeps the tables up to
-date.
+are the protocols of `acked.broker`. Below them, `connecting` finds the server, `connection` talks
+to it, `values` packs what is said, `waiting` wakes idle workers, and `schema` keeps the tables up
+to date.
 """
 
 from __future__ import annotations

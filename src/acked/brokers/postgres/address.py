@@ -121,9 +121,18 @@ def parse(url: str, *, timeout: float) -> Address:
         timeout: Seconds after which a silent network counts as broken.
 
     Raises:
-        ConfigurationError: libpq does not know such a URL, or the schema has no plain name.
+        ConfigurationError: libpq does not know such a URL, the schema has no plain name, or it is
+            not plain where the password ends.
     """
-    base, _, query = url.partition("#")[0].partition("?")
+    place = url.partition("://")[2]
+    authority = re.split("[/?#]", place)[0]
+    if "#" in place or "@" in place.removeprefix(authority):
+        # Not quoted: what stands there is a part of the password, probably.
+        raise ConfigurationError(
+            "the broker URL postgresql://… has an @ behind its host, or a #. "
+            "Write / # ? @ in a password or an option as %2F %23 %3F %40."
+        )
+    base, _, query = url.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     own = {name: value for name, value in options if name in OWN_OPTIONS}
     schema = own.get("schema", DEFAULT_SCHEMA)
@@ -134,7 +143,7 @@ def parse(url: str, *, timeout: float) -> Address:
         )
     rest = [(name, value) for name, value in options if name not in OWN_OPTIONS]
     shown = _masked(base, options)
-    if base.partition("://")[2].partition("/")[0].count("@") > 1:
+    if authority.count("@") > 1:
         raise ConfigurationError(
             f"broker URL {shown} has two @ before its host. Write the one in a password as %40."
         )
