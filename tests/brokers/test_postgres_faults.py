@@ -28,6 +28,7 @@ from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.message import Message, new_id
 from acked.testing.timeline import Background, beat, message
 from tests.harness.places import Servers
+from tests.servers.clock import HostClock
 from tests.servers.postgres import UNPRIVILEGED, PostgresServer
 from tests.servers.proxy import Proxy
 
@@ -423,6 +424,51 @@ def test_nobody_is_declared_dead_by_a_clock_that_was_set(broker: PostgresBroker,
     assert broker.reap(by="w2") == []
     broker._server_clock._jumped_at -= 60
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
+
+
+def test_everybody_has_the_time_of_a_lease_to_beat_once_the_clock_was_set(
+    broker: PostgresBroker, url: str
+) -> None:
+    for worker, lease in (("w1", 2.0), ("w2", 60.0)):
+        broker.renew(beat(worker, lease=lease))
+        broker.send([message(f"of {worker}")])
+        broker.claim(f"{worker}/0", ["default"], 1)
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute("UPDATE acked.worker SET lease_until = lease_until - 3600")
+    broker._server_clock.sync(time.time() - 3600)  # What an answer from before would have said.
+    broker.renew(beat("w3"))
+
+    def reaped_after(seconds: float) -> list[str]:
+        broker._server_clock._jumped_at = time.clock_gettime(time.CLOCK_BOOTTIME) - seconds
+        return [held.id for held in broker.reap(by="w3")]
+
+    assert reaped_after(1.5) == []
+    assert reaped_after(2.5) == ["of w1"]
+    assert reaped_after(59) == []
+    assert reaped_after(61) == ["of w2"]
+
+
+def test_a_worker_that_vanished_as_the_clock_was_set_back_is_missed_after_its_lease() -> None:
+    clocks: list[HostClock] = []
+    with ExitStack() as stack:
+        servers = Servers(lambda server: clocks.append(HostClock(server)))
+        stack.callback(servers.stop)
+        broker = PostgresBroker(servers.get("postgres").fresh())
+        stack.callback(broker.close)
+        broker.setup()
+        broker.renew(beat("w1", lease=2))
+        broker.send([message("a")])
+        broker.claim("w1/0", ["default"], 1)
+        clocks[0].jump_to(-3600)
+        jumped = time.monotonic()
+
+        def seized() -> bool:
+            broker.renew(beat("w2"))
+            return [held.id for held in broker.reap(by="w2")] == ["a"]
+
+        until(seized, "what w1 held")
+        # Not after that of who beats, nor after that of who never did.
+        assert 1.9 < time.monotonic() - jumped < DEFAULT_LEASE
 
 
 def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(

@@ -110,9 +110,12 @@ LAPSED = Statement(
     """
     DELETE FROM {schema}.worker
     WHERE lease_until
-        <= coalesce($1, least(extract(epoch FROM clock_timestamp())::float8, $2::float8))
-    """
+        <= coalesce($1, least(extract(epoch FROM clock_timestamp())::float8, $3::float8))
+      AND {lease} <= $4
+    """.replace("{lease}", LEASE)
 )
+"""Once the server's clock was set, the leases before that mean nothing: each worker has the time of
+its own to beat anew."""
 
 LIVING = Statement("SELECT worker FROM {schema}.worker", "t")
 
@@ -203,22 +206,18 @@ class TaskQueue(Store):
         return self._seize(dead, [], by, keep)
 
     def reap(self, *, by: str) -> list[Delivery]:
-        queues, _ = self._database.run(
-            Call(DUE, (self._now(),)),
-            Call(CAP, (self._steady(), float8(DEFAULT_LEASE), float8(JUMP))),
-            repeatable=True,
-        )
+        (queues,) = self._database.run(Call(DUE, (self._now(),)), repeatable=True)
         for (queue,) in queues:
             self._promote(queue)
         self._database.run(Call(SUM_UP))
+        steady, default = self._steady(), float8(DEFAULT_LEASE)
         clock = self._server_clock
-        if self._given_clock is None and clock.since_jump < DEFAULT_LEASE:
-            # Leases were counted by a clock that was set since. Everybody gets the time to beat.
-            return []
+        since_jump = math.inf if self._given_clock is not None else clock.since_jump
         # The dead are forgotten first: *by* may be one of them, and gets a lease with what it
         # seizes.
-        _, ((holders,),), living = self._database.run(
-            Call(LAPSED, (self._steady(), float8(clock.expected))),
+        *_, ((holders,),), living = self._database.run(
+            Call(CAP, (steady, default, float8(JUMP))),
+            Call(LAPSED, (steady, default, float8(clock.expected), float8(since_jump))),
             Call(HOLDERS),
             Call(LIVING),
             repeatable=True,
