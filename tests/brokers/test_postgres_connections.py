@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import psycopg
 import pytest
 
 from acked.brokers.postgres import PostgresBroker
+from acked.brokers.postgres.connection import IDLE
 from acked.errors import BrokerUnavailable
-from acked.testing.timeline import message
+from acked.testing.timeline import Background, message
 from tests.harness.places import Servers
+from tests.harness.workers import until
 from tests.servers.postgres import PostgresServer
 
 
@@ -124,3 +127,34 @@ def test_it_is_said_of_each_host_why_it_was_no_use(hole: int) -> None:
         broker = PostgresBroker(f"postgresql://127.0.0.1:{hole},127.0.0.1:{port}/x", timeout=1.0)
         with pytest.raises(BrokerUnavailable, match=r"no answer from 127.*Connection refused"):
             broker.send([message("a")])
+
+
+def test_what_a_burst_opened_is_closed_after_it_but_for_a_few(live: PostgresServer) -> None:
+    url = live.fresh()
+    broker = PostgresBroker(url, timeout=60)
+    broker.setup()
+    count = IDLE + 12
+    with psycopg.connect(url, autocommit=True) as operator:
+        asked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'acked'"
+            " AND datname = current_database()"
+        )
+
+        def connected() -> int:
+            row = operator.execute(asked).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        with psycopg.connect(url) as locking:
+            locking.execute("LOCK acked.task")  # so that all of them are under way at once
+            burst = [
+                Background(lambda number=number: broker.send([message(f"task-{number}")]))
+                for number in range(count)
+            ]
+            until(lambda: connected() == count, what="a connection of each")
+        for each in burst:
+            each.answer()
+
+        until(lambda: 0 < connected() <= IDLE, what="the others closed")
+    assert broker.purge("default") == count
+    broker.close()

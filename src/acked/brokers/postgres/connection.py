@@ -37,6 +37,10 @@ OLDEST_SERVER = 130_000
 TRIES = 10
 """How often a transaction is tried that others got in the way of."""
 
+IDLE = 8
+"""Connections that are kept for later. What a burst opens beyond these is closed after it: each is
+a process of the server."""
+
 SETTINGS = (
     # Everything asked here is answered from an index; statistics of tables that are full one
     # minute and empty the next would only mislead.
@@ -163,6 +167,9 @@ class Database:
         if session.is_open:
             # The latest is the next, so that those which a burst has opened stay untouched.
             self._idle.append(session)
+            while len(self._idle) > IDLE:
+                with contextlib.suppress(IndexError):
+                    self._idle.popleft().close()
 
     def close(self) -> None:
         """Close every connection, each when its operation has ended."""
