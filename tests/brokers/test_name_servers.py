@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from acked.brokers.postgres.address import parse
 from acked.hosts import resolve
@@ -90,16 +91,20 @@ def test_a_name_that_nobody_has_is_an_error_of_its_own() -> None:
     assert not isinstance(refusal.value, TimeoutError)
 
 
-def test_postgresql_is_told_the_address_beside_the_name_that_the_certificate_is_for() -> None:
-    address = parse("postgresql://shop@localhost:5433,10.0.0.7:5434/shop", timeout=5)
-    found = dict(
-        pair.split("=", 1) for pair in address.resolved(time.monotonic() + 5).split(" ") if pair
-    )
+def told(url: str) -> list[tuple[str, str, str]]:
+    """Host, address and port of each place that libpq is told of, one after the other."""
+    places = map(conninfo_to_dict, parse(url, timeout=5).places(time.monotonic() + 5))
+    return [
+        tuple(str(each.get(name, "")) for name in ("host", "hostaddr", "port")) for each in places
+    ]
 
-    told = zip(*(found[each].split(",") for each in ("host", "hostaddr", "port")), strict=True)
-    assert set(told) - {("localhost", "::1", "5433")} == {
+
+def test_postgresql_is_told_the_address_beside_the_name_that_the_certificate_is_for() -> None:
+    found = told("postgresql://shop@localhost:5433,10.0.0.7:5434/shop")
+
+    assert [each for each in found if each != ("localhost", "::1", "5433")] == [
         ("localhost", "127.0.0.1", "5433"), ("10.0.0.7", "10.0.0.7", "5434"),
-    }  # fmt: skip
+    ]  # fmt: skip
 
 
 def test_postgresql_is_told_no_address_of_a_socket_or_of_one_that_has_its_address() -> None:
@@ -108,4 +113,22 @@ def test_postgresql_is_told_no_address_of_a_socket_or_of_one_that_has_its_addres
         "postgresql://db/shop?hostaddr=10.0.0.7",
     ):
         address = parse(url, timeout=5)
-        assert address.resolved(time.monotonic() + 5) == address.conninfo
+        assert address.places(time.monotonic() + 5) == [address.conninfo]
+
+
+def test_postgresql_is_told_of_one_place_at_a_time_however_they_are_named() -> None:
+    assert told("postgresql:///shop?host=/run/a,/run/b&port=5433") == [
+        ("/run/a", "", "5433"), ("/run/b", "", "5433"),
+    ]  # fmt: skip
+    assert told("postgresql:///shop?hostaddr=10.0.0.7,10.0.0.8") == [
+        ("", "10.0.0.7", "5432"), ("", "10.0.0.8", "5432"),
+    ]  # fmt: skip
+    assert told("postgresql://a,b/shop?hostaddr=10.0.0.7,10.0.0.8") == [
+        ("a", "10.0.0.7", "5432"), ("b", "10.0.0.8", "5432"),
+    ]  # fmt: skip
+
+
+def test_postgresql_is_told_of_its_places_in_any_order_if_asked_to_balance_them() -> None:
+    url = "postgresql:///shop?hostaddr=10.0.0.7,10.0.0.8&load_balance_hosts=random"
+
+    assert len({tuple(told(url)) for _ in range(100)}) == 2

@@ -10,23 +10,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import Raw
 
-from acked.broker import Engine, Filter
+from acked.broker import DEFAULT_LEASE, Engine, Filter
 from acked.brokers.postgres import PostgresBroker
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call
 from acked.brokers.postgres.looking import note
-from acked.brokers.postgres.queue import TAKE
+from acked.brokers.postgres.queue import CAP, TAKE
 from acked.brokers.postgres.values import int4, text, texts
 from acked.brokers.postgres.waiting import NET
 from acked.delivery import Settlement
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.message import Message, new_id
 from acked.testing.timeline import Background, beat, message
 from tests.harness.places import Servers
+from tests.servers.clock import HostClock
 from tests.servers.postgres import UNPRIVILEGED, PostgresServer
 from tests.servers.proxy import Proxy
 
@@ -307,6 +309,32 @@ def test_a_password_is_never_shown(live: PostgresServer) -> None:
     assert broker.address.count("hunter2") == 2
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hun/ter2@host/db",
+        "postgresql://user:hun/ter2@host:5432/db?sslmode=require",
+        "postgresql://us@er:hun/ter2@host/db",
+        "postgresql://user:hun#ter2@host/db",
+        "postgresql://user:hun?ter2@host/db",
+        "postgresql://user:hun?schema=ter2@host/db",
+        "postgresql://user@host/db?password=hun@ter2",
+        "postgresql://user@host/db?password=hun#ter2",
+    ],
+)
+def test_a_url_whose_password_ends_too_early_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="%2F %23 %3F %40") as refusal:
+        PostgresBroker(url)
+    assert "hun" not in str(refusal.value)
+    assert "ter2" not in str(refusal.value)
+
+
+def test_a_password_of_any_characters_is_written_with_percent_signs() -> None:
+    broker = PostgresBroker("postgresql://user:a%2Fb%23c%3Fd%40e@127.0.0.1/db")
+    assert " password=a/b#c?d@e " in broker._address.conninfo
+    assert broker.url == "postgresql://user:***@127.0.0.1/db"
+
+
 def test_a_lock_that_somebody_keeps_is_waited_for_within_the_time_limit(
     broker: PostgresBroker, url: str
 ) -> None:
@@ -315,6 +343,37 @@ def test_a_lock_that_somebody_keeps_is_waited_for_within_the_time_limit(
         with pytest.raises(BrokerUnavailable, match="within 2 s"):
             broker.send([message("a")])
     broker.send([message("a")])
+
+
+def test_a_statement_that_cannot_be_prepared_spoils_no_other(
+    broker: PostgresBroker, url: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as operator:
+        rename = "ALTER FUNCTION acked.{}(integer, integer[]) RENAME TO {}"
+        operator.execute(rename.format("wake", "away").encode())
+        with pytest.raises(ConfigurationError, match="lacks something"):
+            broker.send([message("a")])
+        operator.execute(rename.format("away", "wake").encode())
+
+    broker.send([message("a")])
+
+
+def test_a_beat_that_was_cancelled_behind_a_lock_is_followed_by_others(
+    broker: PostgresBroker, url: str
+) -> None:
+    with psycopg.connect(url) as locking, psycopg.connect(url, autocommit=True) as operator:
+        locking.execute("LOCK acked.running")
+        beating = Background(lambda: broker.renew(beat("w1")))
+        cancel = (
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND application_name = 'acked'"
+            " AND datname = current_database()"
+        )
+        until(lambda: operator.execute(cancel).fetchone() is not None, "a beat that waits")
+        with pytest.raises(BrokerUnavailable, match="could not do it"):
+            beating.answer()
+
+    broker.renew(beat("w1"))
 
 
 def test_settings_that_lose_tasks_are_warned_of(broker: PostgresBroker, url: str) -> None:
@@ -367,6 +426,51 @@ def test_nobody_is_declared_dead_by_a_clock_that_was_set(broker: PostgresBroker,
     assert [held.id for held in broker.reap(by="w2")] == ["a"]
 
 
+def test_everybody_has_the_time_of_a_lease_to_beat_once_the_clock_was_set(
+    broker: PostgresBroker, url: str
+) -> None:
+    for worker, lease in (("w1", 2.0), ("w2", 60.0)):
+        broker.renew(beat(worker, lease=lease))
+        broker.send([message(f"of {worker}")])
+        broker.claim(f"{worker}/0", ["default"], 1)
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute("UPDATE acked.worker SET lease_until = lease_until - 3600")
+    broker._server_clock.sync(time.time() - 3600)  # What an answer from before would have said.
+    broker.renew(beat("w3"))
+
+    def reaped_after(seconds: float) -> list[str]:
+        broker._server_clock._jumped_at = time.clock_gettime(time.CLOCK_BOOTTIME) - seconds
+        return [held.id for held in broker.reap(by="w3")]
+
+    assert reaped_after(1.5) == []
+    assert reaped_after(2.5) == ["of w1"]
+    assert reaped_after(59) == []
+    assert reaped_after(61) == ["of w2"]
+
+
+def test_a_worker_that_vanished_as_the_clock_was_set_back_is_missed_after_its_lease() -> None:
+    clocks: list[HostClock] = []
+    with ExitStack() as stack:
+        servers = Servers(lambda server: clocks.append(HostClock(server)))
+        stack.callback(servers.stop)
+        broker = PostgresBroker(servers.get("postgres").fresh())
+        stack.callback(broker.close)
+        broker.setup()
+        broker.renew(beat("w1", lease=2))
+        broker.send([message("a")])
+        broker.claim("w1/0", ["default"], 1)
+        clocks[0].jump_to(-3600)
+        jumped = time.monotonic()
+
+        def seized() -> bool:
+            broker.renew(beat("w2"))
+            return [held.id for held in broker.reap(by="w2")] == ["a"]
+
+        until(seized, "what w1 held")
+        # Not after that of who beats, nor after that of who never did.
+        assert 1.9 < time.monotonic() - jumped < DEFAULT_LEASE
+
+
 def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
     broker: PostgresBroker,
 ) -> None:
@@ -381,6 +485,39 @@ def test_nobody_is_declared_dead_while_the_jump_of_the_clock_is_not_noticed(
     broker._server_clock._offset = offset - 3600
 
     assert broker.reap(by="w2") == []
+
+
+@pytest.mark.parametrize("lease", [2.0, 60.0])
+def test_a_server_whose_clock_was_set_back_prolongs_no_lease(
+    broker: PostgresBroker, lease: float
+) -> None:
+    gone = msgspec.structs.replace(beat("w1", lease=lease), queues=('"lease":9000,\0', "ü"))
+    broker.renew(gone)
+    broker.renew(beat("w2", lease=3600))
+    broker.send([message("a")])
+    broker.claim("w3/0", ["default"], 1)
+    with psycopg.connect(broker.address, autocommit=True) as operator:
+        operator.execute("UPDATE acked.worker SET lease_until = lease_until + 3600")
+
+    broker.reap(by="w2")
+
+    left = {each.worker: each.lease_left for each in broker.workers()}
+    assert 0 < left["w1"] <= lease
+    assert 3590 < left["w2"] <= 3600
+    with psycopg.connect(broker.address) as operator:
+        asked = "SELECT lease_until - extract(epoch FROM clock_timestamp()) FROM acked.worker"
+        row = operator.execute(asked + " WHERE worker = 'w3'").fetchone()
+    # It claimed before its first beat.
+    assert row is not None
+    assert 0 < row[0] <= DEFAULT_LEASE
+
+
+def test_a_beat_does_not_wait_for_who_reaps(broker: PostgresBroker) -> None:
+    broker.renew(beat("w1"))
+    sql = CAP.sql.replace("{schema}", "acked")
+    with psycopg.connect(broker.address) as reaping:
+        reaping.execute(f"PREPARE cap AS {sql}; EXECUTE cap (NULL, 10, 1)".encode())
+        broker.renew(beat("w1"))
 
 
 def test_claims_stay_short_while_an_old_snapshot_keeps_what_was_claimed(

@@ -1,12 +1,14 @@
 """The broker that is a PostgreSQL database: durable, shared by many hosts, 13 or newer.
 
 ``migrations/*.sql`` say what is stored, and how a worker moves on. `queue`, `records` and `ledger`
-are the protocols of `acked.broker`. Below them, `connection` talks to the server, `values` packs
-what is said, `waiting` wakes idle workers, and `schema` keeps the tables up to date.
+are the protocols of `acked.broker`. Below them, `connecting` finds the server, `connection` talks
+to it, `values` packs what is said, `waiting` wakes idle workers, and `schema` keeps the tables up
+to date.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from acked.broker import Capabilities, Condition
@@ -74,20 +76,20 @@ class PostgresBroker(TaskLedger, TaskRecords, TransactionalSending):
         calls: a program that serves customers should not have the right to.
 
         Raises:
+            BrokerError: It cannot be asked, or not within the time of one operation.
             ConfigurationError: They are missing, older or newer than this acked.
         """
         if not self._checked:
-            schema.check(self._address, self._database.timeout)
+            until = time.monotonic() + self._database.timeout
+            schema.check(self._database, until)
             # The first message's countdown is counted by the server's clock already.
-            (((now,),),) = self._database.run(Call(NOW), repeatable=True)
+            (((now,),),) = self._database.run(Call(NOW), repeatable=True, until=until)
             self._told(now)
             self._checked = True
 
     def pending(self) -> list[str]:
         """Names of the migrations that the database lacks."""
-        with schema.connect(self._address, self._database.timeout) as connection:
-            have = schema.applied(connection, self._address.schema)
-        return [each.name for each in schema.missing(have, self._address)]
+        return [each.name for each in schema.pending(self._database)]
 
     def migrate(self) -> list[str]:
         """Apply them; their names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import ssl
 import zlib
@@ -54,28 +55,34 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """The schema as SQL names it."""
         return f'"{self.schema}"'
 
-    def resolved(self, deadline: float) -> str:
-        """`conninfo` with the address of each host beside its name, for libpq would ask the
-        resolver without a limit. The name stays, as the certificate is for that.
+    def places(self, deadline: float) -> list[str]:
+        """`conninfo` for each address of each host, in the order in which they are to be tried.
+
+        libpq is given one at a time, as it would wait for the first for ever; and the address
+        beside the name, as it would ask the resolver without a limit. The name stays, as the
+        certificate is for that.
 
         Raises:
             TimeoutError: No name server has answered by *deadline*, monotonic.
             OSError: None of the hosts is known.
         """
         settings = conninfo_to_dict(self.conninfo)
-        hosts = _hosts(settings)
-        if all(_is_path(host) for host in hosts) or _names_addresses(settings):
-            return self.conninfo
-        ports = str(settings.get("port") or os.environ.get("PGPORT") or PORT).split(",")
+        hosts = _listed(settings, "host", "PGHOST")
+        given = _listed(settings, "hostaddr", "PGHOSTADDR")
+        ports = _listed(settings, "port", "PGPORT")
+        count = max(len(hosts), len(given))
+        hosts, given = (each if any(each) else [""] * count for each in (hosts, given))
         if len(ports) == 1:
-            ports *= len(hosts)
-        if len(ports) != len(hosts):
-            return self.conninfo  # libpq says what is wrong with it
+            ports *= count
+        if not len(hosts) == len(given) == len(ports):
+            return [self.conninfo]  # libpq says what is wrong with it
+        if count == 1 and (given[0] or _is_path(hosts[0])):
+            return [self.conninfo]
         found: list[tuple[str, str, str]] = []
         failure: OSError | None = None
-        for host, port in zip(hosts, ports, strict=True):
-            if _is_path(host):
-                found.append((host, "", port))
+        for host, address, port in zip(hosts, given, ports, strict=True):
+            if address or _is_path(host):
+                found.append((host, address, port))
                 continue
             try:
                 known = resolve(host, int(port) if port.isdecimal() else PORT, deadline)
@@ -87,8 +94,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             found += [(host, str(where[0]), port) for *_, where in known]
         if not found and failure is not None:
             raise failure
-        names, addresses, numbers = (",".join(each) for each in zip(*found, strict=True))
-        return make_conninfo(self.conninfo, host=names, hostaddr=addresses, port=numbers)
+        if _listed(settings, "load_balance_hosts", "PGLOADBALANCEHOSTS") == ["random"]:
+            random.SystemRandom().shuffle(found)
+        return [
+            make_conninfo(self.conninfo, host=host, hostaddr=address, port=port or str(PORT))
+            for host, address, port in found
+        ]
 
     @property
     def lock_space(self) -> int:
@@ -110,9 +121,18 @@ def parse(url: str, *, timeout: float) -> Address:
         timeout: Seconds after which a silent network counts as broken.
 
     Raises:
-        ConfigurationError: libpq does not know such a URL, or the schema has no plain name.
+        ConfigurationError: libpq does not know such a URL, the schema has no plain name, or it is
+            not plain where the password ends.
     """
-    base, _, query = url.partition("#")[0].partition("?")
+    place = url.partition("://")[2]
+    authority = re.split("[/?#]", place)[0]
+    if "#" in place or "@" in place.removeprefix(authority):
+        # Not quoted: what stands there is a part of the password, probably.
+        raise ConfigurationError(
+            "the broker URL postgresql://… has an @ behind its host, or a #. "
+            "Write / # ? @ in a password or an option as %2F %23 %3F %40."
+        )
+    base, _, query = url.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     own = {name: value for name, value in options if name in OWN_OPTIONS}
     schema = own.get("schema", DEFAULT_SCHEMA)
@@ -123,7 +143,7 @@ def parse(url: str, *, timeout: float) -> Address:
         )
     rest = [(name, value) for name, value in options if name not in OWN_OPTIONS]
     shown = _masked(base, options)
-    if base.partition("://")[2].partition("/")[0].count("@") > 1:
+    if authority.count("@") > 1:
         raise ConfigurationError(
             f"broker URL {shown} has two @ before its host. Write the one in a password as %40."
         )
@@ -172,8 +192,9 @@ def _is_path(host: str) -> bool:
     return not host or host.startswith(("/", "@"))
 
 
-def _names_addresses(settings: Mapping[str, object]) -> bool:
-    return bool(settings.get("hostaddr") or os.environ.get("PGHOSTADDR"))
+def _listed(settings: Mapping[str, object], name: str, variable: str) -> list[str]:
+    """The values of an option that may have one for each host."""
+    return str(settings.get(name) or os.environ.get(variable) or "").split(",")
 
 
 def _encryption(given: Mapping[str, object], remote: bool) -> dict[str, str]:

@@ -28,6 +28,7 @@ import psycopg
 from psycopg import pq
 
 from acked.brokers.postgres.address import Address
+from acked.brokers.postgres.connecting import connect, milliseconds
 from acked.brokers.postgres.meaning import TRY_AGAIN, Broken, Refused, TimedOut, meaning, refusal
 from acked.brokers.postgres.values import READERS, Reader
 from acked.errors import BrokerError, ConfigurationError
@@ -35,6 +36,10 @@ from acked.errors import BrokerError, ConfigurationError
 OLDEST_SERVER = 130_000
 TRIES = 10
 """How often a transaction is tried that others got in the way of."""
+
+IDLE = 8
+"""Connections that are kept for later. What a burst opens beyond these is closed after it: each is
+a process of the server."""
 
 SETTINGS = (
     # Everything asked here is answered from an index; statistics of tables that are full one
@@ -162,6 +167,9 @@ class Database:
         if session.is_open:
             # The latest is the next, so that those which a burst has opened stay untouched.
             self._idle.append(session)
+            while len(self._idle) > IDLE:
+                with contextlib.suppress(IndexError):
+                    self._idle.popleft().close()
 
     def close(self) -> None:
         """Close every connection, each when its operation has ended."""
@@ -200,16 +208,9 @@ class Session:
         self._schema = address.quoted_schema
         self._names: dict[Statement, bytes] = {}  # of what is prepared here
         self._poll = select.poll()
-        try:
-            conninfo = address.resolved(deadline)
-        except TimeoutError:
-            raise TimedOut from None
-        except OSError as error:
-            raise Broken(str(error)) from None
-        self._connection = pq.PGconn.connect_start(conninfo.encode())
+        self._connection = connect(address, deadline)
         self.is_open = True
         try:
-            self._finish_connecting(deadline)
             version = self._connection.server_version
             if version < OLDEST_SERVER:
                 raise ConfigurationError(
@@ -301,34 +302,22 @@ class Session:
             with contextlib.suppress(OSError, psycopg.Error):
                 os.close(self._connection.socket)
 
-    def _finish_connecting(self, deadline: float) -> None:
-        connection = self._connection
-        poll = select.poll()
-        while True:
-            match connection.connect_poll():
-                case pq.PollingStatus.OK:
-                    return
-                case pq.PollingStatus.READING:
-                    mask = select.POLLIN
-                case pq.PollingStatus.WRITING:
-                    mask = select.POLLOUT
-                case _:
-                    raise Broken(connection.get_error_message())
-            # Another host of several has another socket, perhaps under the same number.
-            descriptor = connection.socket
-            poll.register(descriptor, mask)
-            if not poll.poll(_milliseconds(deadline)):
-                raise TimedOut
-            poll.unregister(descriptor)
-
     def _prepare(self, statements: Sequence[Statement], deadline: float) -> None:
-        """In a round trip of its own: one that fails must not be taken for prepared."""
+        """In a round trip of its own: one that fails must not be taken for prepared.
+
+        Those before it are prepared on the server all the same. So the connection is closed: their
+        names would be refused here from then on.
+        """
         names = {each: f"a{len(self._names) + n}".encode() for n, each in enumerate(statements)}
         for statement, name in names.items():
             sql = statement.sql.replace("{schema}", self._schema)
             self._connection.send_prepare(name, sql.encode())
         self._connection.pipeline_sync()
-        self._results(1, deadline)
+        try:
+            self._results(1, deadline)
+        except Refused:
+            self.close()
+            raise
         self._names.update(names)
 
     def _results(self, groups: int, deadline: float) -> list[pq.abc.PGresult]:
@@ -365,7 +354,7 @@ class Session:
         while connection.flush():
             self._poll.modify(self.descriptor, select.POLLIN | select.POLLOUT)
             try:
-                ready = self._poll.poll(_milliseconds(deadline))
+                ready = self._poll.poll(milliseconds(deadline))
             finally:
                 self._poll.modify(self.descriptor, select.POLLIN)
             if not ready:
@@ -376,17 +365,13 @@ class Session:
     def _result(self, deadline: float) -> pq.abc.PGresult | None:
         connection = self._connection
         while connection.is_busy():
-            if not self._poll.poll(_milliseconds(deadline)):
+            if not self._poll.poll(milliseconds(deadline)):
                 raise TimedOut
             connection.consume_input()
         result = connection.get_result()
         if result is None and connection.status != pq.ConnStatus.OK:
             raise Broken(connection.get_error_message())
         return result
-
-
-def _milliseconds(deadline: float) -> int:
-    return max(0, math.ceil((deadline - time.monotonic()) * 1000))
 
 
 def _rows(result: pq.abc.PGresult, statement: Statement) -> Rows:

@@ -26,6 +26,7 @@ from acked.brokers.postgres.values import (
     text,
     texts,
 )
+from acked.clock import JUMP
 from acked.delivery import Delivery, Settlement
 from acked.message import Message, encode
 
@@ -90,13 +91,31 @@ PROMOTE = Statement(
     "SELECT {schema}.promote($1, coalesce($2, extract(epoch FROM clock_timestamp())::float8))", "q"
 )
 
+LEASE = "coalesce(substring(encode(beat, 'escape') FROM ',\"lease\":([0-9.eE+-]+)')::float8, $2)"
+"""Seconds that a worker's lease is given for; $2 before its first beat. Cut out of the beat, not
+parsed: PostgreSQL refuses JSON in which the name of a queue holds a NUL. The quotes tell it from
+what a name holds, where they are escaped."""
+
+CAP = Statement(
+    """
+    UPDATE {schema}.worker
+    SET lease_until = coalesce($1, extract(epoch FROM clock_timestamp())::float8) + {lease}
+    WHERE lease_until > coalesce($1, extract(epoch FROM clock_timestamp())::float8) + {lease} + $3
+    """.replace("{lease}", LEASE)
+)
+"""No lease may last longer than it is given for, as one does once the server's clock was set back.
+Finds nothing at any other time, and so locks no row that a beat would wait for."""
+
 LAPSED = Statement(
     """
     DELETE FROM {schema}.worker
     WHERE lease_until
-        <= coalesce($1, least(extract(epoch FROM clock_timestamp())::float8, $2::float8))
-    """
+        <= coalesce($1, least(extract(epoch FROM clock_timestamp())::float8, $3::float8))
+      AND {lease} <= $4
+    """.replace("{lease}", LEASE)
 )
+"""Once the server's clock was set, the leases before that mean nothing: each worker has the time of
+its own to beat anew."""
 
 LIVING = Statement("SELECT worker FROM {schema}.worker", "t")
 
@@ -191,14 +210,14 @@ class TaskQueue(Store):
         for (queue,) in queues:
             self._promote(queue)
         self._database.run(Call(SUM_UP))
+        steady, default = self._steady(), float8(DEFAULT_LEASE)
         clock = self._server_clock
-        if self._given_clock is None and clock.since_jump < DEFAULT_LEASE:
-            # Leases were counted by a clock that was set since. Everybody gets the time to beat.
-            return []
+        since_jump = math.inf if self._given_clock is not None else clock.since_jump
         # The dead are forgotten first: *by* may be one of them, and gets a lease with what it
         # seizes.
-        _, ((holders,),), living = self._database.run(
-            Call(LAPSED, (self._steady(), float8(clock.expected))),
+        *_, ((holders,),), living = self._database.run(
+            Call(CAP, (steady, default, float8(JUMP))),
+            Call(LAPSED, (steady, default, float8(clock.expected), float8(since_jump))),
             Call(HOLDERS),
             Call(LIVING),
             repeatable=True,

@@ -7,6 +7,7 @@ never changed; a later one changes it.
 
 from __future__ import annotations
 
+import math
 import time
 from importlib import resources
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from acked.brokers.postgres.address import Address, signed
+from acked.brokers.postgres.connection import Call, Database, Rows, Statement
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 
 COMMAND = "acked -A shop:app migrate"
@@ -39,8 +41,8 @@ def migrations() -> list[Migration]:
     )
 
 
-EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
-APPLIED = "SELECT number, name FROM {schema}.migration ORDER BY number"
+EXISTS = Statement("SELECT to_regclass('{schema}.migration') IS NOT NULL", "?")
+APPLIED = Statement("SELECT number, name FROM {schema}.migration ORDER BY number", "qt")
 NOTE = "INSERT INTO {schema}.migration (number, name) VALUES (%s, %s)"
 BEGIN = """
 DO $$ BEGIN
@@ -55,16 +57,25 @@ CREATE TABLE IF NOT EXISTS {schema}.migration (
 """
 
 
-def applied(connection: psycopg.Connection[Any], schema: str) -> list[tuple[int, str]]:
-    """Number and name of each that the database has."""
-    row = connection.execute(EXISTS, (f'"{schema}".migration',)).fetchone()
-    if row is None or not row[0]:
-        return []
-    return connection.execute(APPLIED.replace("{schema}", f'"{schema}"').encode()).fetchall()
-
-
-def missing(have: list[tuple[int, str]], address: Address) -> list[Migration]:
+def pending(database: Database, until: float = math.inf) -> list[Migration]:
     """What the database still needs.
+
+    Args:
+        until: Monotonic time by which the answer must be there.
+
+    Raises:
+        BrokerError: It cannot be asked.
+        ConfigurationError: As `missing`.
+    """
+    (((is_there,),),) = database.run(Call(EXISTS), repeatable=True, until=until)
+    have: Rows = []
+    if is_there:
+        (have,) = database.run(Call(APPLIED), repeatable=True, until=until)
+    return missing(have, database.address)
+
+
+def missing(have: Rows, address: Address) -> list[Migration]:
+    """What a database still needs that has those of the numbers and names *have*.
 
     Raises:
         ConfigurationError: It has more than this version of acked knows.
@@ -85,17 +96,20 @@ def connect(address: Address, timeout: float) -> psycopg.Connection[Any]:
     Raises:
         BrokerUnavailable: There is none.
     """
+    seconds = max(2, round(timeout))
+    failure: Exception | None = None
     try:
-        return psycopg.connect(
-            address.resolved(time.monotonic() + timeout),
-            autocommit=True,
-            connect_timeout=max(2, round(timeout)),
-        )
-    except (psycopg.OperationalError, OSError) as error:
-        raise BrokerUnavailable(
-            f"{address.shown} cannot be reached ({' '.join(str(error).split())})",
-            nothing_stored=True,
-        ) from None
+        for conninfo in address.places(time.monotonic() + timeout):
+            try:
+                return psycopg.connect(conninfo, autocommit=True, connect_timeout=seconds)
+            except psycopg.OperationalError as error:
+                failure = error
+    except OSError as error:
+        failure = error
+    raise BrokerUnavailable(
+        f"{address.shown} cannot be reached ({' '.join(str(failure).split())})",
+        nothing_stored=True,
+    )
 
 
 def apply(address: Address, timeout: float) -> list[str]:
@@ -116,7 +130,10 @@ def apply(address: Address, timeout: float) -> list[str]:
             connection.execute(
                 "SELECT pg_advisory_lock(%s, %s)", (address.lock_space, signed("migrate"))
             )
-            for migration in missing(applied(connection, address.schema), address):
+            row = connection.execute(sql(EXISTS.sql)).fetchone()
+            is_there = row is not None and row[0]
+            have = connection.execute(sql(APPLIED.sql)).fetchall() if is_there else []
+            for migration in missing(have, address):
                 with connection.transaction():
                     connection.execute(sql(BEGIN))
                     connection.execute(sql(migration.sql))
@@ -131,23 +148,19 @@ def apply(address: Address, timeout: float) -> list[str]:
     return done
 
 
-def check(address: Address, timeout: float) -> None:
+def check(database: Database, until: float) -> None:
     """Refuse tables that are not those of this version.
 
+    Args:
+        until: As for `pending`.
+
     Raises:
+        BrokerError: It cannot be asked.
         ConfigurationError: They are missing, older or newer.
     """
-    started = time.monotonic()
-    try:
-        with connect(address, timeout) as connection:
-            connection.execute(f"SET statement_timeout = {int(timeout * 1000)}".encode())
-            lacks = missing(applied(connection, address.schema), address)
-    except psycopg.Error as error:
-        raise BrokerUnavailable(
-            f"{address.shown} gave no answer ({' '.join(str(error).split())}) after "
-            f"{time.monotonic() - started:.1f} s"
-        ) from None
+    lacks = pending(database, until)
     if lacks:
+        address = database.address
         raise ConfigurationError(
             f"{address.shown} is not ready: schema {address.schema} lacks "
             f"{', '.join(each.name for each in lacks)}. Run: {COMMAND}"
