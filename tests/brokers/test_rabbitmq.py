@@ -17,7 +17,7 @@ from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.publishing import REFUSED_FOR
 from acked.brokers.rabbitmq.recovering import OVERDUE
-from acked.brokers.rabbitmq.topology import BANDS, DEAD, lines
+from acked.brokers.rabbitmq.topology import BANDS, DEAD, line, lines
 from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import Clock, ManualClock
 from acked.delivery import Delivery, Settlement, State
@@ -521,6 +521,37 @@ class TestFaults:
                 "application:set_env(rabbit, consumer_timeout, 1800000), "
                 "application:set_env(rabbit, channel_tick_interval, 60000)"
             )
+
+
+class TestUnwellLines:
+    """One line fails, and all others go on."""
+
+    @pytest.mark.parametrize("fault", ["end_queue", "hang_queue"])
+    def test_a_line_that_does_not_answer_keeps_no_lost_message_of_another_from_being_found(
+        self, connect: Opener, server: RabbitServer, fault: str
+    ) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        broker.send([message("a", queue="bad")])
+        broker._ledger.send([message("b")])
+        clock.advance(OVERDUE + 1)
+        bad = broker._address.vhost, line("bad", 0)
+        assert broker.claim("w1/0", ["default"], 1).deliveries == []
+        with broker._sessions.use() as session:
+            consuming = session.consumer._link
+        spoil = getattr(server, fault)
+        spoil(*bad)
+        try:
+            reap(broker)
+            session.ask(session.consumer.answered())
+
+            assert [held.id for held in claim(broker, 1)] == ["b"]
+            assert session.consumer._link is consuming, "its connection was cut"
+            assert broker._lost._sent.keys() == {"b"}, "a message was where it should be"
+        finally:
+            spoil(*bad, **{"ended" if fault == "end_queue" else "hung": False})
+        came = until(lambda: broker.claim("w1/0", ["bad"], 1).deliveries, "the line")
+        assert [held.id for held in came] == ["a"]
 
 
 class TestTimesAndTurns:

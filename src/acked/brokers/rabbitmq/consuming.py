@@ -1,6 +1,6 @@
 """Taking messages: a connection that consumes, and a *shelf* for each queue on which what has
 arrived waits to be claimed. It never publishes, so that no alarm stops it; whatever else is asked
-of RabbitMQ is asked here, too.
+of RabbitMQ is asked here, too, but for what `heads` asks.
 
 A shelf is filled only while somebody claims or waits there. When it holds something and nobody has
 come for `HOLD` seconds, as when the process runs a long task, the shelf is *shut*: RabbitMQ sends
@@ -176,12 +176,6 @@ class Consumer:
         self._arrived = arrived = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(arrived.wait(), ARRIVAL if found else ON_THE_WAY)
-
-    async def heads(self, names: Iterable[str]) -> dict[str, float | None]:
-        """Since when the first message of each of the queues *names* has been there."""
-        async with self._working:
-            link = await self._get_link()
-            return {name: await link.head(name) for name in names}
 
     async def describe(self) -> tuple[dict[str, Any], int]:
         """What the server says of itself, and how many dead letters there are."""
