@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -553,6 +554,56 @@ class TestUnwellLines:
         came = until(lambda: broker.claim("w1/0", ["bad"], 1).deliveries, "the line")
         assert [held.id for held in came] == ["a"]
 
+    @pytest.mark.parametrize("fault", ["refuses", "confirms nothing"])
+    def test_a_message_owed_to_a_line_that_takes_none_holds_up_no_other(
+        self, connect: Opener, server: RabbitServer, fault: str
+    ) -> None:
+        broker = connect()
+        vhost, full = broker._address.vhost, line("bad", 0)
+        broker.send([message("a", queue="bad"), message("b")])
+        claim(broker, 1)
+        if fault == "refuses":
+            server.limit_queues(vhost, 1, full)
+            until(lambda: not _can_send(broker, "bad"), "a full queue")
+        else:
+            server.hang_queue(vhost, full)
+        paid: list[str] = []
+        with broker._sessions.use() as session:
+            for task_id, queue in (("c", "bad"), ("b", "default"), ("d", "bad")):
+                each = message(task_id, queue=queue)
+                owed = Outgoing.of_message(each, encode(each), time.time())
+                session.tell(session.publisher.owe, owed, partial(paid.append, task_id))
+
+        until(lambda: paid, "the message of another queue", within=PATIENCE / 2)
+
+        assert paid == ["b"]
+        if fault == "refuses":
+            server.limit_queues(vhost, 1000, full)
+        else:
+            server.hang_queue(vhost, full, hung=False)
+        until(lambda: len(paid) == 3, "the others")
+        assert paid == ["b", "c", "d"]
+
+    def test_of_messages_owed_together_only_those_that_were_refused_are_sent_again(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect()
+        vhost, full = broker._address.vhost, line("bad", 0)
+        broker.send([message("a", queue="bad"), message("b")])
+        server.limit_queues(vhost, 1, full)
+        until(lambda: not _can_send(broker, "bad"), "a full queue")
+        both = [message("c", queue="bad"), message("d")]
+        owed = [Outgoing.of_message(each, encode(each), time.time()) for each in both]
+        with broker._sessions.use() as session:
+            publisher = session.publisher
+            before = publisher._sent
+            session.ask(publisher.publish_or_owe(owed))
+            until(lambda: publisher._sent >= before + 6, "two tries together, and more")
+            link = session.ask(publisher.get_ready())
+            copies = session.ask(link.ready(line("default", 0))) - 1
+
+        assert copies <= 2
+
 
 class TestTimesAndTurns:
     def test_a_delayed_task_comes_when_it_is_due(self, connect: Opener) -> None:
@@ -674,9 +725,9 @@ class TestTimesAndTurns:
         assert record.state is State.RUNNING
 
 
-def _can_send(broker: RabbitMQBroker) -> bool:
+def _can_send(broker: RabbitMQBroker, queue: str = "default") -> bool:
     try:
-        broker.send([message(f"probe-{time.monotonic()}")])
+        broker.send([message(f"probe-{time.monotonic()}", queue=queue)])
     except BrokerError:
         return False
     return True

@@ -161,10 +161,10 @@ class RabbitServer(Server):
         what = "suspend" if hung else "resume"
         self.evaluate(f"sys:{what}(element(1, {_process(vhost, name)}))")
 
-    def limit_queues(self, vhost: str, messages: int) -> None:
-        """Have the queues of *vhost* refuse what is beyond that many messages."""
+    def limit_queues(self, vhost: str, messages: int, pattern: str = ".*") -> None:
+        """Have those queues of *vhost* refuse what is beyond that many messages."""
         self.evaluate(
-            f'rabbit_policy:set(<<"{vhost}">>, <<"limit">>, <<".*">>, '
+            f'rabbit_policy:set(<<"{vhost}">>, <<"limit">>, <<"{pattern}">>, '
             f'[{{<<"max-length">>, {messages}}}, {{<<"overflow">>, <<"reject-publish">>}}], '
             '0, <<"queues">>, <<"acked">>)'
         )

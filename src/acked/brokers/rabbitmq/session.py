@@ -24,7 +24,7 @@ from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.consuming import Consumer
 from acked.brokers.rabbitmq.heads import Heads
 from acked.brokers.rabbitmq.publishing import Publisher
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
 
@@ -35,6 +35,9 @@ LAST_PART = 0.2
 
 CLOSING = 1.0
 """Seconds that the end of a session may take."""
+
+PAYING = 0.5
+"""Seconds of those in which what is owed to RabbitMQ may still be published."""
 
 
 class Session:
@@ -109,8 +112,8 @@ class Session:
         self._thread.join(CLOSING)
 
     async def _goodbye(self) -> None:
-        with contextlib.suppress(BrokerError):  # It is still owed; `recovering` finds it.
-            await self.publisher.pay()
+        with contextlib.suppress(TimeoutError):  # It is still owed; `recovering` finds it.
+            await asyncio.wait_for(self.publisher.pay(), PAYING)
         await asyncio.gather(self.publisher.close(), self.consumer.close(), self.heads.close())
 
     def _run(self) -> None:
