@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,7 @@ from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import encode
 from acked.testing.timeline import message, settlements
-from tests.harness.places import Place, Servers
+from tests.harness.places import Place, Servers, readdress
 from tests.servers.rabbitmq import RabbitServer
 
 LONG = os.environ.get("ACKED_LONG") == "1"
@@ -108,6 +110,20 @@ def reap(broker: RabbitMQBroker) -> None:
     broker.reap(by="w1/0")
     until(lambda: broker._lost._heads is None or broker._lost._heads.done(), "the heads")
     broker.reap(by="w1/0")
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address to which a connection is neither made nor refused."""
+    with contextlib.ExitStack() as sockets:
+        hole = sockets.enter_context(socket.socket())
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        for _ in range(4):  # More than it takes.
+            client = sockets.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(hole.getsockname())
+        yield hole.getsockname()
 
 
 def refuse_to_publish(monkeypatch: pytest.MonkeyPatch, broker: RabbitMQBroker) -> None:
@@ -424,6 +440,27 @@ class TestFaults:
             each.id for each in broker.claim("w1/0", ["default"], 10).deliveries
         }
 
+    def test_a_claim_reaches_the_second_address_of_a_host_whose_first_answers_nothing(
+        self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = RabbitMQBroker(
+            readdress(place.url, "rabbit.test", {port: port for port in place.ports}),
+            SQLiteBroker(tmp_path / "records.db"),
+            timeout=TIMEOUT,
+        )
+        broker.setup()
+        with black_hole() as hole:
+            addresses = [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", each)
+                for each in (hole, ("127.0.0.1", place.running.port))
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+            with pytest.raises(BrokerUnavailable, match="did not answer within"):
+                broker.claim("w1/0", ["default"], 1)
+
+            until(lambda: _can_claim(broker), "a claim")
+        broker.close()
+
     def test_a_server_that_is_away_fails_at_once_and_stores_nothing(self, tmp_path: Path) -> None:
         broker = RabbitMQBroker("amqp://u:hush@127.0.0.1:1/v", SQLiteBroker(tmp_path / "r.db"))
 
@@ -729,5 +766,13 @@ def _can_send(broker: RabbitMQBroker, queue: str = "default") -> bool:
     try:
         broker.send([message(f"probe-{time.monotonic()}", queue=queue)])
     except BrokerError:
+        return False
+    return True
+
+
+def _can_claim(broker: RabbitMQBroker) -> bool:
+    try:
+        broker.claim("w1/0", ["default"], 1)
+    except BrokerUnavailable:
         return False
     return True
