@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,14 +20,14 @@ from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.publishing import REFUSED_FOR
 from acked.brokers.rabbitmq.recovering import OVERDUE
-from acked.brokers.rabbitmq.topology import BANDS, DEAD, lines
+from acked.brokers.rabbitmq.topology import BANDS, DEAD, line, lines
 from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import Clock, ManualClock
 from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import encode
 from acked.testing.timeline import message, settlements
-from tests.harness.places import Place, Servers
+from tests.harness.places import Place, Servers, readdress
 from tests.servers.rabbitmq import RabbitServer
 
 LONG = os.environ.get("ACKED_LONG") == "1"
@@ -107,6 +110,20 @@ def reap(broker: RabbitMQBroker) -> None:
     broker.reap(by="w1/0")
     until(lambda: broker._lost._heads is None or broker._lost._heads.done(), "the heads")
     broker.reap(by="w1/0")
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address to which a connection is neither made nor refused."""
+    with contextlib.ExitStack() as sockets:
+        hole = sockets.enter_context(socket.socket())
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        for _ in range(4):  # More than it takes.
+            client = sockets.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(hole.getsockname())
+        yield hole.getsockname()
 
 
 def refuse_to_publish(monkeypatch: pytest.MonkeyPatch, broker: RabbitMQBroker) -> None:
@@ -423,6 +440,27 @@ class TestFaults:
             each.id for each in broker.claim("w1/0", ["default"], 10).deliveries
         }
 
+    def test_a_claim_reaches_the_second_address_of_a_host_whose_first_answers_nothing(
+        self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = RabbitMQBroker(
+            readdress(place.url, "rabbit.test", {port: port for port in place.ports}),
+            SQLiteBroker(tmp_path / "records.db"),
+            timeout=TIMEOUT,
+        )
+        broker.setup()
+        with black_hole() as hole:
+            addresses = [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", each)
+                for each in (hole, ("127.0.0.1", place.running.port))
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+            with pytest.raises(BrokerUnavailable, match="did not answer within"):
+                broker.claim("w1/0", ["default"], 1)
+
+            until(lambda: _can_claim(broker), "a claim")
+        broker.close()
+
     def test_a_server_that_is_away_fails_at_once_and_stores_nothing(self, tmp_path: Path) -> None:
         broker = RabbitMQBroker("amqp://u:hush@127.0.0.1:1/v", SQLiteBroker(tmp_path / "r.db"))
 
@@ -521,6 +559,87 @@ class TestFaults:
                 "application:set_env(rabbit, consumer_timeout, 1800000), "
                 "application:set_env(rabbit, channel_tick_interval, 60000)"
             )
+
+
+class TestUnwellLines:
+    """One line fails, and all others go on."""
+
+    @pytest.mark.parametrize("fault", ["end_queue", "hang_queue"])
+    def test_a_line_that_does_not_answer_keeps_no_lost_message_of_another_from_being_found(
+        self, connect: Opener, server: RabbitServer, fault: str
+    ) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        broker.send([message("a", queue="bad")])
+        broker._ledger.send([message("b")])
+        clock.advance(OVERDUE + 1)
+        bad = broker._address.vhost, line("bad", 0)
+        assert broker.claim("w1/0", ["default"], 1).deliveries == []
+        with broker._sessions.use() as session:
+            consuming = session.consumer._link
+        spoil = getattr(server, fault)
+        spoil(*bad)
+        try:
+            reap(broker)
+            session.ask(session.consumer.answered())
+
+            assert [held.id for held in claim(broker, 1)] == ["b"]
+            assert session.consumer._link is consuming, "its connection was cut"
+            assert broker._lost._sent.keys() == {"b"}, "a message was where it should be"
+        finally:
+            spoil(*bad, **{"ended" if fault == "end_queue" else "hung": False})
+        came = until(lambda: broker.claim("w1/0", ["bad"], 1).deliveries, "the line")
+        assert [held.id for held in came] == ["a"]
+
+    @pytest.mark.parametrize("fault", ["refuses", "confirms nothing"])
+    def test_a_message_owed_to_a_line_that_takes_none_holds_up_no_other(
+        self, connect: Opener, server: RabbitServer, fault: str
+    ) -> None:
+        broker = connect()
+        vhost, full = broker._address.vhost, line("bad", 0)
+        broker.send([message("a", queue="bad"), message("b")])
+        claim(broker, 1)
+        if fault == "refuses":
+            server.limit_queues(vhost, 1, full)
+            until(lambda: not _can_send(broker, "bad"), "a full queue")
+        else:
+            server.hang_queue(vhost, full)
+        paid: list[str] = []
+        with broker._sessions.use() as session:
+            for task_id, queue in (("c", "bad"), ("b", "default"), ("d", "bad")):
+                each = message(task_id, queue=queue)
+                owed = Outgoing.of_message(each, encode(each), time.time())
+                session.tell(session.publisher.owe, owed, partial(paid.append, task_id))
+
+        until(lambda: paid, "the message of another queue", within=PATIENCE / 2)
+
+        assert paid == ["b"]
+        if fault == "refuses":
+            server.limit_queues(vhost, 1000, full)
+        else:
+            server.hang_queue(vhost, full, hung=False)
+        until(lambda: len(paid) == 3, "the others")
+        assert paid == ["b", "c", "d"]
+
+    def test_of_messages_owed_together_only_those_that_were_refused_are_sent_again(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect()
+        vhost, full = broker._address.vhost, line("bad", 0)
+        broker.send([message("a", queue="bad"), message("b")])
+        server.limit_queues(vhost, 1, full)
+        until(lambda: not _can_send(broker, "bad"), "a full queue")
+        both = [message("c", queue="bad"), message("d")]
+        owed = [Outgoing.of_message(each, encode(each), time.time()) for each in both]
+        with broker._sessions.use() as session:
+            publisher = session.publisher
+            before = publisher._sent
+            session.ask(publisher.publish_or_owe(owed))
+            until(lambda: publisher._sent >= before + 6, "two tries together, and more")
+            link = session.ask(publisher.get_ready())
+            copies = session.ask(link.ready(line("default", 0))) - 1
+
+        assert copies <= 2
 
 
 class TestTimesAndTurns:
@@ -643,9 +762,17 @@ class TestTimesAndTurns:
         assert record.state is State.RUNNING
 
 
-def _can_send(broker: RabbitMQBroker) -> bool:
+def _can_send(broker: RabbitMQBroker, queue: str = "default") -> bool:
     try:
-        broker.send([message(f"probe-{time.monotonic()}")])
+        broker.send([message(f"probe-{time.monotonic()}", queue=queue)])
     except BrokerError:
+        return False
+    return True
+
+
+def _can_claim(broker: RabbitMQBroker) -> bool:
+    try:
+        broker.claim("w1/0", ["default"], 1)
+    except BrokerUnavailable:
         return False
     return True

@@ -151,10 +151,20 @@ class RabbitServer(Server):
         """Close every client's connection, as an operator would."""
         self.evaluate('rabbit_networking:close_all_connections("closed by the test")')
 
-    def limit_queues(self, vhost: str, messages: int) -> None:
-        """Have the queues of *vhost* refuse what is beyond that many messages."""
+    def end_queue(self, vhost: str, name: str, *, ended: bool = True) -> None:
+        """End the process of the quorum queue *name*, as a crash does; or start it again."""
+        what = "stop" if ended else "restart"
+        self.evaluate(f"ra:{what}_server(quorum_queues, {_process(vhost, name)})")
+
+    def hang_queue(self, vhost: str, name: str, *, hung: bool = True) -> None:
+        """Let the process of the quorum queue *name* answer nothing; or go on."""
+        what = "suspend" if hung else "resume"
+        self.evaluate(f"sys:{what}(element(1, {_process(vhost, name)}))")
+
+    def limit_queues(self, vhost: str, messages: int, pattern: str = ".*") -> None:
+        """Have those queues of *vhost* refuse what is beyond that many messages."""
         self.evaluate(
-            f'rabbit_policy:set(<<"{vhost}">>, <<"limit">>, <<".*">>, '
+            f'rabbit_policy:set(<<"{vhost}">>, <<"limit">>, <<"{pattern}">>, '
             f'[{{<<"max-length">>, {messages}}}, {{<<"overflow">>, <<"reject-publish">>}}], '
             '0, <<"queues">>, <<"acked">>)'
         )
@@ -163,3 +173,9 @@ class RabbitServer(Server):
         """Raise or clear the memory alarm."""
         what = "0.0000001" if on else "0.8"
         self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({what})")
+
+
+def _process(vhost: str, name: str) -> str:
+    """Erlang for the process of a queue."""
+    resource = f'rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>)'
+    return f"amqqueue:get_pid(element(2, rabbit_amqqueue:lookup({resource})))"

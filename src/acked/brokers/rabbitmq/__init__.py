@@ -39,7 +39,8 @@ delays
 
 What runs where: `session` has the thread in which everything to do with RabbitMQ happens, on one
 connection for publishing and another for consuming (`link`), so that an alarm, which stops whoever
-publishes, stops no consumer. Callers' threads speak to the ledger themselves.
+publishes, stops no consumer, and a third for what a queue may not answer (`heads`). Callers'
+threads speak to the ledger themselves.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Taking messages: a connection that consumes, and a *shelf* for each queue on which what has
 arrived waits to be claimed. It never publishes, so that no alarm stops it; whatever else is asked
-of RabbitMQ is asked here, too.
+of RabbitMQ is asked here, too, but for what `heads` asks.
 
 A shelf is filled only while somebody claims or waits there. When it holds something and nobody has
 come for `HOLD` seconds, as when the process runs a long task, the shelf is *shut*: RabbitMQ sends
@@ -24,6 +24,7 @@ from typing import Any
 from pika.exceptions import AMQPError
 
 from acked.brokers.rabbitmq.address import Address
+from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
@@ -69,6 +70,7 @@ class Consumer:
         self._timeout = timeout
         self._on_delivery = on_delivery
         self._link: Link | None = None
+        self._opening = Lasting(self._open)
         self._number = 0
         self._consumers = 0
         self._suspects = Suspects(address, timeout)
@@ -177,12 +179,6 @@ class Consumer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(arrived.wait(), ARRIVAL if found else ON_THE_WAY)
 
-    async def heads(self, names: Iterable[str]) -> dict[str, float | None]:
-        """Since when the first message of each of the queues *names* has been there."""
-        async with self._working:
-            link = await self._get_link()
-            return {name: await link.head(name) for name in names}
-
     async def describe(self) -> tuple[dict[str, Any], int]:
         """What the server says of itself, and how many dead letters there are."""
         async with self._working:
@@ -242,14 +238,18 @@ class Consumer:
     async def _get_link(self) -> Link:
         link = self._link
         if link is None or link.lost is not None:
-            await self._suspects.clear()
-            link = await Link.open(self._address, "acked: consuming", self._timeout)
-            link.on_lost = self._on_lost
-            link.channel.add_on_cancel_callback(self._on_cancelled)
-            self._forget()
-            self._made = set()
-            self._link = link
-            await self._make(link, DEAD)
+            link = await self._opening.done()
+        await self._make(link, DEAD)
+        return link
+
+    async def _open(self) -> Link:
+        await self._suspects.clear()
+        link = await Link.open(self._address, "acked: consuming", self._timeout)
+        link.on_lost = self._on_lost
+        link.channel.add_on_cancel_callback(self._on_cancelled)
+        self._forget()
+        self._made = set()
+        self._link = link
         return link
 
     async def _make(self, link: Link, name: str) -> None:

@@ -16,6 +16,7 @@ import logging
 import time
 
 from acked.brokers.rabbitmq.address import Address
+from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link, LinkLost
 from acked.brokers.rabbitmq.topology import place_of
 
@@ -47,7 +48,7 @@ class Suspects:
         self._timeout = timeout
         self._made_at: dict[str, float] = {}
         self._suspects: set[str] = set()
-        self._mending: asyncio.Task[None] | None = None
+        self._mending = Lasting(self._mend)
 
     def made(self, name: str) -> None:
         """The queue *name* was made just now."""
@@ -65,12 +66,8 @@ class Suspects:
         Raises:
             BrokerError: RabbitMQ cannot be reached.
         """
-        if not self._suspects:
-            return
-        if self._mending is None or self._mending.done():
-            self._mending = asyncio.get_running_loop().create_task(self._mend())
-        # It takes longer than some callers wait, and goes on without them.
-        await asyncio.shield(self._mending)
+        if self._suspects:
+            await self._mending.done()
 
     async def _mend(self) -> None:
         for name in sorted(self._suspects):

@@ -87,6 +87,11 @@ class Outgoing(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, ready=due, delay=delay(due - now))
 
     @property
+    def goes_to(self) -> str:
+        """The queue that it is published to."""
+        return self.delay or self.line
+
+    @property
     def places(self) -> tuple[str, ...]:
         """The queues that must be there."""
         return (self.line, self.delay) if self.delay else (self.line,)

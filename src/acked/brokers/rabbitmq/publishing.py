@@ -2,8 +2,9 @@
 stop consumers.
 
 A *batch* is written as a whole, then all its confirms are waited for together. What could not be
-published for now and must be is *owed*: it is tried again until it succeeds. Nothing depends on
-that for ever, as the ledger knows the task and `recovering` finds it; it only is quicker.
+published for now and must be is *owed*: it is tried again until it succeeds, for each queue apart,
+so that one that takes no messages holds up no other. Nothing depends on that for ever, as the
+ledger knows the task and `recovering` finds it; it only is quicker.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from acked.brokers.rabbitmq.address import Address
+from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, task_of
@@ -41,6 +43,10 @@ REFUSED_PAUSE = 0.1
 
 FORGOTTEN_AFTER = 5.0
 """Seconds without a refusal after which the next one is the first again."""
+
+PAID_AT_ONCE = 100
+"""Messages owed to one queue that are published together. A queue that refuses them is tried with
+no more than these each time."""
 
 OWED_AT_MOST = 20_000
 """Messages that are remembered as owed; what is beyond, `recovering` finds."""
@@ -89,16 +95,15 @@ class Publisher:
         self._address = address
         self._timeout = timeout
         self._link: Link | None = None
-        self._opening: asyncio.Task[Link] | None = None
+        self._opening = Lasting(self._open)
         self._suspects = Suspects(address, timeout)
-        self._linking = asyncio.Lock()
         self._making = asyncio.Lock()
         self._made: set[str] = set()
         self._waiting: dict[int, tuple[_Batch, str]] = {}
         self._sent = 0
         self._refusing: dict[tuple[str, ...], tuple[float, float]] = {}
-        self._owed: list[tuple[Sequence[Outgoing], Callable[[], None]]] = []
-        self._payer: asyncio.Task[None] | None = None
+        self._owed: dict[str, list[tuple[Outgoing, Callable[[], None]]]] = {}
+        self._payers: dict[str, asyncio.Task[None]] = {}
 
     @property
     def is_up(self) -> bool:
@@ -119,14 +124,9 @@ class Publisher:
             Blocked: It does not.
             BrokerError: It cannot be reached, or refuses us.
         """
-        async with self._linking:
-            link = self._link
-            if link is None or link.lost is not None:
-                # On a slow way it takes longer than some callers wait, and goes on without them.
-                if self._opening is None or self._opening.done():
-                    self._opening = asyncio.get_running_loop().create_task(self._open_anew())
-                    self._opening.add_done_callback(_heard)
-                link = await asyncio.shield(self._opening)
+        link = self._link
+        if link is None or link.lost is not None or self._opening.goes_on:
+            link = await self._opening.done()
         if link.blocked:
             raise self._alarm(link.blocked)
         return link
@@ -170,28 +170,20 @@ class Publisher:
             await self.publish(messages)
         except BrokerError as error:
             logger.warning("messages are owed to RabbitMQ: %s", error)
-            if sum(len(each) for each, _ in self._owed) < OWED_AT_MOST:
-                self.owe(messages, _nothing)
+            if sum(map(len, self._owed.values())) < OWED_AT_MOST:
+                for each in messages:
+                    self.owe(each, _nothing)
 
-    def owe(self, messages: Sequence[Outgoing], then: Callable[[], None]) -> None:
-        """Publish *messages* as soon as that is possible, and then call *then*."""
-        self._owed.append((messages, then))
-        if self._payer is None or self._payer.done():
-            self._payer = asyncio.get_running_loop().create_task(self._keep_paying())
+    def owe(self, message: Outgoing, then: Callable[[], None]) -> None:
+        """Publish *message* as soon as that is possible, and then call *then*."""
+        queue = message.goes_to
+        self._owed.setdefault(queue, []).append((message, then))
+        if queue not in self._payers:
+            self._payers[queue] = asyncio.get_running_loop().create_task(self._keep_paying(queue))
 
     async def pay(self) -> None:
-        """Publish what is owed.
-
-        Raises:
-            BrokerError: It is still owed.
-        """
-        while self._owed:
-            debt = self._owed[0]
-            messages, then = debt
-            await self.publish(messages)
-            if debt in self._owed:
-                self._owed.remove(debt)
-                then()
+        """Try once to publish what is owed."""
+        await asyncio.gather(*map(self._pay, tuple(self._owed)), return_exceptions=True)
 
     async def close(self) -> None:
         """End the connection."""
@@ -203,11 +195,8 @@ class Publisher:
         if self._link is not None:
             self._link.abort()
 
-    async def _open_anew(self) -> Link:
-        await self._suspects.clear()
-        return await self._open()
-
     async def _open(self) -> Link:
+        await self._suspects.clear()
         link = await Link.open(self._address, "acked: publishing", self._timeout)
         link.on_blocked = lambda reason: self._fail(self._alarm(reason))
         link.on_lost = self._on_lost
@@ -319,19 +308,40 @@ class Publisher:
             "Free memory or disk space there; see `rabbitmqctl status`, under Alarms."
         )
 
-    async def _keep_paying(self) -> None:
-        while self._owed:
-            try:
-                await self.pay()
-            except (BrokerError, AMQPError) as error:
-                logger.debug("%d batches are owed to RabbitMQ: %s", len(self._owed), error)
-                await asyncio.sleep(PAY_AGAIN)
+    async def _keep_paying(self, queue: str) -> None:
+        try:
+            while self._owed[queue]:
+                try:
+                    await self._pay(queue)
+                except (BrokerError, AMQPError) as error:
+                    left = len(self._owed[queue])
+                    logger.debug("%d messages are owed to %s: %s", left, queue, error)
+                    await asyncio.sleep(PAY_AGAIN)
+            del self._owed[queue]
+        finally:
+            del self._payers[queue]
 
+    async def _pay(self, queue: str) -> None:
+        """Publish what is owed to *queue*. Confirms are waited for without a limit: what is
+        published once more because they are late would fill the queue with copies.
 
-def _heard(opening: asyncio.Task[Link]) -> None:
-    """Whoever has waited for it knows; asyncio complains of an error that nobody has seen."""
-    if not opening.cancelled():
-        opening.exception()
+        Raises:
+            BrokerError: Some of it is still owed.
+        """
+        debts = self._owed[queue]
+        while debts:
+            some = debts[:PAID_AT_ONCE]
+            batch = await self._publish([message for message, _ in some])
+            if batch.homeless:
+                self._made.clear()
+            left = batch.refused | batch.homeless
+            for debt in some:
+                message, then = debt
+                if message.task_id not in left and debt in debts:
+                    debts.remove(debt)
+                    then()
+            if left:
+                raise BrokerError(f"RabbitMQ refused {len(left)} of {len(some)} messages")
 
 
 def _nothing() -> None:

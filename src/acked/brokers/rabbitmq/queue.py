@@ -198,7 +198,7 @@ class TaskQueue:
             elif task_id in waits:
                 resting.setdefault(queue_of(ticket.message.line), []).append(ticket)
             elif task_id in early:
-                again = [ticket.message.put_off(early[task_id], now)]
+                again = ticket.message.put_off(early[task_id], now)
                 # Acknowledged once it is in its delay, so that it is never nowhere.
                 session.tell(session.publisher.owe, again, partial(consumer.settle, [ticket]))
             else:

@@ -4,7 +4,7 @@ RabbitMQ cannot be asked what is in a queue, but it can be asked for the message
 messages leave a line in the order in which they came. So a task that has been due for a while, and
 for longer than the message at the head of its line has been there, has no message in it. Nor has it
 one in the line of those that come again, where nothing lies there. Another one does no harm: the
-ledger admits a task once.
+ledger admits a task once. A line that does not answer keeps its own tasks waiting and no others.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Lost:
         if late:
             self._late = late
             names = {*late, *(again(r.queue) for records in late.values() for r in records)}
-            self._heads = session.begin(session.consumer.heads(names))
+            self._heads = session.begin(session.heads.ask(names))
 
     def _send(self, session: Session, answer: Future[dict[str, float | None]]) -> None:
         """Send what has no message once more."""
@@ -88,7 +88,9 @@ class Lost:
             record
             for name, records in self._late.items()
             for record in records
-            if heads[again(record.queue)] is None
+            # What does not answer may hold its message.
+            if {name, again(record.queue)} <= heads.keys()
+            and heads[again(record.queue)] is None
             and ((head := heads[name]) is None or record.due + OVERDUE < head)
         ]
         if not missing:

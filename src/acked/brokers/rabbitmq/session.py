@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.consuming import Consumer
+from acked.brokers.rabbitmq.heads import Heads
 from acked.brokers.rabbitmq.publishing import Publisher
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
 
@@ -35,9 +36,12 @@ LAST_PART = 0.2
 CLOSING = 1.0
 """Seconds that the end of a session may take."""
 
+PAYING = 0.5
+"""Seconds of those in which what is owed to RabbitMQ may still be published."""
+
 
 class Session:
-    """A running loop, with the publisher and the consumer that live on it.
+    """A running loop, with what lives on it: the publisher, the consumer, and who asks for heads.
 
     Args:
         address: Where RabbitMQ is.
@@ -57,6 +61,7 @@ class Session:
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
         self.publisher = Publisher(address, timeout)
         self.consumer = Consumer(address, timeout, on_delivery)
+        self.heads = Heads(address, timeout)
         self._thread.start()
 
     @property
@@ -107,9 +112,9 @@ class Session:
         self._thread.join(CLOSING)
 
     async def _goodbye(self) -> None:
-        with contextlib.suppress(BrokerError):  # It is still owed; `recovering` finds it.
-            await self.publisher.pay()
-        await asyncio.gather(self.publisher.close(), self.consumer.close())
+        with contextlib.suppress(TimeoutError):  # It is still owed; `recovering` finds it.
+            await asyncio.wait_for(self.publisher.pay(), PAYING)
+        await asyncio.gather(self.publisher.close(), self.consumer.close(), self.heads.close())
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -120,6 +125,7 @@ class Session:
                 task.cancel()
             self.publisher.cut()
             self.consumer.cut()
+            self.heads.cut()
             # Lets what was cancelled end, and sockets be closed.
             self._loop.call_later(0.02, self._loop.stop)
             self._loop.run_forever()
