@@ -17,11 +17,9 @@ from acked.errors import RemoteError, TaskNotFound, TaskRevokedError, TimeoutErr
 from acked.failure import rebuild
 from acked.record import Attempt, Progress, Record, celery_state
 from acked.request import current
+from acked.states import UNKNOWN
 
 R_co = TypeVar("R_co", covariant=True)
-
-UNKNOWN = "UNKNOWN"
-"""State of an id the broker has no record of. Celery says PENDING, which also means queued."""
 
 _LONG_WAIT = 60.0
 _FIRST_POLL, _LAST_POLL, _POLL_GROWTH = 0.005, 0.1, 1.3

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from acked import Acked, ConfigurationError, Task
+import acked
+from acked import Acked, ConfigurationError, Signature, Task
 from acked.brokers.memory import MemoryBroker
 from acked.config import Settings
+from acked.instead import OF_THE_PACKAGE
 from acked.loading import load_app
 
 
@@ -405,10 +407,19 @@ def test_what_goes_wrong_inside_the_module_is_raised_as_it_is() -> None:
         load_app("find_broken")
 
 
-@pytest.mark.parametrize("name", ["chain", "group", "shared_task", "current_app"])
+@pytest.mark.parametrize("name", sorted(OF_THE_PACKAGE))
 def test_what_celery_exports_and_acked_does_not_says_what_to_do(name: str) -> None:
     with pytest.raises(ImportError, match=f"acked has no {name}: "):
         exec(f"from acked import {name}")  # noqa: S102 - as a user writes it
+
+
+def test_the_module_of_signatures_is_imported_by_its_full_name_alone() -> None:
+    module = importlib.import_module("acked.signature")
+    assert module.Signature is Signature
+    with pytest.raises(
+        ImportError, match=r"acked has no signature: task\.s\(\.\.\.\) and task\.si"
+    ):
+        _ = acked.signature
 
 
 def test_signatures_are_not_chained_by_a_bar(app: Acked) -> None:
