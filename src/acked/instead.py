@@ -42,7 +42,7 @@ OF_AN_APPLICATION = {
     ),
     "backend": "results are kept with the tasks: app.AsyncResult(task_id)",
     "config_from_object": _GIVE_SETTINGS,
-    "control": _NO_BROADCAST,
+    "control": f"{_NO_BROADCAST}, and in code app.AsyncResult(task_id).revoke(terminate=True)",
     "main": "app.name is its name",
     "on_after_configure": _CRON,
     "on_after_finalize": _CRON,

@@ -235,6 +235,7 @@ def test_a_scheme_nobody_knows_is_refused_without_its_password() -> None:
         ("config_from_object", "give settings to Acked(...), or later to app.configure(...)"),
         ("autodiscover_tasks", "acked worker scans:app"),
         ("control", "acked status"),
+        ("control", "app.AsyncResult(task_id).revoke(terminate=True)"),
         ("nonsense", "an application has no 'nonsense'."),
     ],
 )
