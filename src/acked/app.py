@@ -23,7 +23,7 @@ from acked import eager, signals
 from acked.broker import Engine, Transactional
 from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
-from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
+from acked.config import BROKER_URL_VARIABLE, SET_ONCE, Settings, make_settings
 from acked.errors import BrokerError, ConfigurationError, NotSendable
 from acked.instead import OF_AN_APPLICATION
 from acked.message import Message
@@ -117,10 +117,8 @@ class Acked:
     def configure(self, **settings: Any) -> None:
         """Change settings. Those that are defaults of tasks count for tasks defined afterwards;
         the broker's are set once, when the application is made."""
-        if fixed := {"broker_url", "results"} & settings.keys():
-            raise ConfigurationError(
-                f"{fixed.pop()} is set once: Acked({self.name!r}, broker=...)."
-            )
+        if fixed := SET_ONCE & settings.keys():
+            raise ConfigurationError(f"{min(fixed)} is set once: Acked({self.name!r}, broker=...).")
         self.settings = make_settings(settings, base=self.settings)
 
     # -- tasks -------------------------------------------------------------------------------------

@@ -51,3 +51,108 @@ OF_AN_APPLICATION = {
     "worker_main": "start the worker with the command `acked worker`",
 }
 """For attributes of an application."""
+
+_BY_OPTION = "an option of the command `acked worker` says it"
+_EXCHANGES = "brokers here have queues alone: use queue="
+_FAILURES = "the retry policy decides what follows a failure"
+_IMPORTS = "start the worker with the module that imports all your tasks: acked worker scans:app"
+_IN_THE_ADDRESS = "the address says it: broker_url"
+_IN_THE_RECORD = "arguments and results are kept with the task"
+_JSON = "messages are JSON"
+_KEEPS_TRYING = "the worker keeps trying, for as long as the setting watchdog says"
+_LOGGING = "--loglevel and --log-format of `acked worker` say it, or receivers of setup_logging"
+_NO_BEAT = "periodic tasks are not available yet"
+_NO_COMPRESSION = "messages are not compressed"
+_NO_EVENTS = "the records tell, without events"
+_NO_PREFETCH = "a worker claims as many tasks as will start at once"
+_NO_WORKFLOWS = "workflows are not available yet"
+_ONE_BROKER = "the broker keeps the results too; for RabbitMQ, results= says where"
+_PER_TASK = "give each task its own"
+_QUEUES = "a queue is there once it is named, by @app.task(queue=...) and by -Q of a worker"
+_SENDS = "a send either is stored or raises, within the setting send_timeout"
+_UTC = "times are UTC, and an eta carries its own time zone"
+
+_SETTINGS = {
+    "accept_content result_accept_content result_serializer task_serializer": _JSON,
+    "backend override_backends result_backend_always_retry"
+    " result_backend_base_sleep_between_retries_ms result_backend_max_retries"
+    " result_backend_max_sleep_between_retries_ms result_backend_thread_safe"
+    " result_backend_transport_options result_cache_max result_exchange result_exchange_type"
+    " result_persistent": _IN_THE_RECORD,
+    "result_backend": f"{_IN_THE_RECORD}; for RabbitMQ, results= says where",
+    "result_extended": f"{_IN_THE_RECORD}: the command `acked show` tells them",
+    "result_compression task_compression": _NO_COMPRESSION,
+    "result_chord_join_timeout result_chord_retry_interval"
+    " task_allow_error_cb_on_chord_header": _NO_WORKFLOWS,
+    "broker_channel_error_retry broker_connection_max_retries broker_connection_retry"
+    " broker_connection_retry_on_startup": _KEEPS_TRYING,
+    "broker_connection_timeout": "send_timeout says how long a call waits for the broker",
+    "broker_heartbeat broker_heartbeat_checkrate": "the setting watchdog says how long a broker"
+    " may be silent",
+    "broker_pool_limit": "a process makes the few connections it needs",
+    "broker_failover_strategy broker_host broker_login_method broker_password broker_port"
+    " broker_read_url broker_transport broker_user broker_vhost broker_write_url": _IN_THE_ADDRESS,
+    "broker_use_ssl": "the address says it: rediss://, amqps://, or sslmode= of postgresql://",
+    "broker_transport_options": "workers have a lease: see the settings lease and heartbeat",
+    "enable_utc timezone": _UTC,
+    "imports include": _IMPORTS,
+    "beat_schedule": _NO_BEAT,
+    "task_acks_on_failure task_acks_on_failure_or_timeout task_acks_on_timeout": _FAILURES,
+    "task_annotations": "give each task its options, or several a class that has them: base=",
+    "task_default_priority task_inherit_parent_priority": f"{_PER_TASK}: @app.task(priority=...)",
+    "task_default_rate_limit": f"{_PER_TASK}: @app.task(rate_limit=...)",
+    "task_routes": "give each task its queue: @app.task(queue=...)",
+    "broker_native_delayed_delivery_queue_type task_create_missing_queue_exchange_type"
+    " task_create_missing_queue_type task_create_missing_queues task_default_delivery_mode"
+    " task_default_queue_type task_queue_max_priority task_queues worker_detect_quorum_queues"
+    " worker_direct": _QUEUES,
+    "task_default_exchange task_default_exchange_type task_default_routing_key": _EXCHANGES,
+    "task_protocol": "there is one form of a message",
+    "task_publish_retry task_publish_retry_policy": _SENDS,
+    "task_remote_tracebacks": "a traceback is kept as text, with the attempt",
+    "task_send_sent_event worker_send_task_events": _NO_EVENTS,
+    "task_store_eager_result": "an eager result is held by what `delay` returns",
+    "task_store_errors_even_if_ignored": "a failure is always recorded",
+    "task_track_started": "a start is always recorded",
+    "worker_autoscaler worker_pool": "a worker is a fixed number of processes, --concurrency",
+    "worker_cancel_long_running_tasks_on_connection_loss": "a task goes on, and its end counts as"
+    " long as no other worker was given it",
+    "worker_concurrency": f"{_BY_OPTION}, --concurrency",
+    "worker_deduplicate_successful_tasks": "a task that has ended is not delivered again",
+    "worker_disable_prefetch worker_enable_prefetch_count_reduction"
+    " worker_prefetch_multiplier": _NO_PREFETCH,
+    "worker_disable_rate_limits": "leave rate_limit out of the tasks, or set it to 0",
+    "worker_enable_remote_control worker_pool_restarts": _NO_BROADCAST,
+    "worker_eta_task_limit": "what is due later is held by the broker",
+    "worker_hijack_root_logger worker_log_color worker_log_format worker_task_log_format": _LOGGING,
+    "worker_lost_wait": "the setting lease says when a worker counts as lost",
+    "worker_max_memory_per_child": f"{_BY_OPTION}, --max-memory-per-child",
+    "worker_max_tasks_per_child": f"{_BY_OPTION}, --max-tasks-per-child",
+    "worker_redirect_stdouts worker_redirect_stdouts_level": "what a task prints is not logged",
+    "worker_soft_shutdown_timeout": f"{_BY_OPTION}, --grace",
+    "worker_state_db": "what is revoked stands in the records",
+}
+
+MEANINGLESS_SETTINGS = {name: why for names, why in _SETTINGS.items() for name in names.split()}
+"""Celery's settings that mean nothing here, and why."""
+
+_BACKENDS = (
+    "arangodb azureblockblob cache cassandra cosmosdbsql couchbase database dynamodb elasticsearch"
+    " gcs mongodb redis s3"
+)
+
+FAMILIES = dict.fromkeys([f"{each}_" for each in _BACKENDS.split()], _ONE_BROKER) | {
+    "beat_": _NO_BEAT,
+    "control_": _NO_BROADCAST,
+    "event_": _NO_EVENTS,
+    "security_": "signing of messages is not available yet",
+    "worker_": "the options of the command `acked worker` say how a worker works",
+}
+"""How the names of more of them begin."""
+
+
+def why_no_setting(name: str) -> str | None:
+    """Why Celery's setting of that name means nothing here; None where Celery has none."""
+    if name in MEANINGLESS_SETTINGS:
+        return MEANINGLESS_SETTINGS[name]
+    return next((why for start, why in FAMILIES.items() if name.startswith(start)), None)

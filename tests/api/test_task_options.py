@@ -102,6 +102,10 @@ def test_track_started_is_taken_and_starts_are_always_tracked(app: Acked) -> Non
         ({"serializer": "json"}, "'serializer' has no meaning here (messages are JSON). Leave it"),
         ({"typing": False}, "'typing' has no meaning here (a call is always checked"),
         ({"acks_on_failure_or_timeout": True}, "(the retry policy decides what follows"),
+        ({"acks_on_failure": False}, "(the retry policy decides what follows"),
+        ({"acks_on_timeout": False}, "(the retry policy decides what follows"),
+        ({"exchange": "shop"}, "(brokers here have queues alone: use queue=). Leave it out."),
+        ({"routing_key": "shop.slow"}, "(brokers here have queues alone: use queue=)"),
         ({"autoretry_for": (1,)}, "autoretry_for must be exception classes"),
         ({"throws": "ValueError"}, "throws must be exception classes"),
         ({"retry_backoff": 700}, "longer than retry_backoff_max=600"),
@@ -193,6 +197,14 @@ def test_an_attribute_of_a_base_class_that_looks_like_an_option_is_warned_of(app
 
 def test_retry_kwargs_of_a_task_win_over_its_base(app: Acked) -> None:
     assert made(app, base=Patient, retry_kwargs={"max_retries": 9}).max_retries == 9
+
+
+def test_a_base_class_may_say_that_it_is_abstract_as_celerys_do(app: Acked) -> None:
+    class Base(Task[..., Any]):
+        abstract = True
+        max_retries = 8
+
+    assert made(app, base=Base).max_retries == 8
 
 
 def test_a_hook_can_be_assigned_to_one_task(app: Acked) -> None:

@@ -24,8 +24,7 @@ import pytest
 
 from acked.calling import MEANINGLESS
 from acked.cli.root import root as command_line
-from acked.config import MEANINGLESS_SETTINGS
-from acked.instead import OF_AN_APPLICATION, OF_THE_PACKAGE
+from acked.instead import FAMILIES, MEANINGLESS_SETTINGS, OF_AN_APPLICATION, OF_THE_PACKAGE
 from acked.options import MEANINGLESS_OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -353,6 +352,7 @@ ELSEWHERE = {
 
 def names_of_the_code() -> set[str]:
     found = {*dir(builtins), *keyword.kwlist, *(path.name for path in ROOT.iterdir())}
+    found |= MEANINGLESS_SETTINGS.keys()
     for path in (ROOT / "src").rglob("*.py"):
         found |= {path.stem, path.parent.name}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -390,6 +390,7 @@ REFUSED = {
     "an option of a task": MEANINGLESS_OPTIONS,
     "an option of a call": MEANINGLESS.keys() - {"using"},  # which is none of Celery's
     "a setting": MEANINGLESS_SETTINGS,
+    "a family of settings": FAMILIES,
     "a name of an application": OF_AN_APPLICATION,
     "a name of the package": OF_THE_PACKAGE,
 }
