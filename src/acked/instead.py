@@ -52,6 +52,30 @@ OF_AN_APPLICATION = {
 }
 """For attributes of an application."""
 
+_GREENLETS = "there is no eventlet pool: async def tasks and threads do that work"
+_BY_AN_OPTION = "what it changes is an option of the command `acked worker`"
+_SUPERVISOR = "the supervisor of a worker runs no code of yours"
+_SETUP_LOGGING = "a receiver of setup_logging sets logging up in its place"
+
+OF_THE_SIGNALS = {
+    "after_setup_logger": _SETUP_LOGGING,
+    "after_setup_task_logger": _SETUP_LOGGING,
+    "beat_embedded_init": _CRON,
+    "beat_init": _CRON,
+    "celeryd_after_setup": _BY_AN_OPTION,
+    "celeryd_init": _BY_AN_OPTION,
+    "eventlet_pool_apply": _GREENLETS,
+    "eventlet_pool_postshutdown": _GREENLETS,
+    "eventlet_pool_preshutdown": _GREENLETS,
+    "eventlet_pool_started": _GREENLETS,
+    "heartbeat_sent": _SUPERVISOR,
+    "import_modules": "start the worker with the module that imports all your tasks",
+    "task_received": "tasks are claimed hundreds at a time; task_prerun is sent when one starts",
+    "worker_before_create_process": f"{_SUPERVISOR}; worker_process_init is sent in each process",
+    "worker_shutting_down": f"{_SUPERVISOR}; worker_shutdown is sent when it ends",
+}
+"""For signals."""
+
 _BY_OPTION = "an option of the command `acked worker` says it"
 _EXCHANGES = "brokers here have queues alone: use queue="
 _FAILURES = "the retry policy decides what follows a failure"

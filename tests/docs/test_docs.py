@@ -24,7 +24,13 @@ import pytest
 
 from acked.calling import MEANINGLESS
 from acked.cli.root import root as command_line
-from acked.instead import FAMILIES, MEANINGLESS_SETTINGS, OF_AN_APPLICATION, OF_THE_PACKAGE
+from acked.instead import (
+    FAMILIES,
+    MEANINGLESS_SETTINGS,
+    OF_AN_APPLICATION,
+    OF_THE_PACKAGE,
+    OF_THE_SIGNALS,
+)
 from acked.options import MEANINGLESS_OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -393,6 +399,7 @@ REFUSED = {
     "a family of settings": FAMILIES,
     "a name of an application": OF_AN_APPLICATION,
     "a name of the package": OF_THE_PACKAGE,
+    "a signal": OF_THE_SIGNALS,
 }
 
 
