@@ -25,7 +25,7 @@ from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
 from acked.config import BROKER_URL_VARIABLE, SET_ONCE, Settings, make_settings
 from acked.errors import BrokerError, ConfigurationError, NotSendable
-from acked.instead import OF_AN_APPLICATION
+from acked.instead import OF_AN_APPLICATION, missing
 from acked.message import Message
 from acked.options import GivenOptions
 from acked.project import default_broker_url, module_name
@@ -106,8 +106,7 @@ class Acked:
     if not TYPE_CHECKING:  # a type checker would take every name for an attribute
 
         def __getattr__(self, name: str) -> Never:
-            remedy = f": {OF_AN_APPLICATION[name]}" if name in OF_AN_APPLICATION else ""
-            raise AttributeError(f"an application has no {name!r}{remedy}.", name=name, obj=self)
+            raise missing("an application", self, name, OF_AN_APPLICATION)
 
     @property
     def conf(self) -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _BY_HAND = "app.send_many() sends several at once, and a task may send the next one"
 _CRON = "periodic tasks are not available yet: let cron call delay()"
 _GIVE_SETTINGS = "give settings to Acked(...), or later to app.configure(...)"
@@ -51,6 +53,57 @@ OF_AN_APPLICATION = {
     "worker_main": "start the worker with the command `acked worker`",
 }
 """For attributes of an application."""
+
+_ON_COMMIT = (
+    "transaction.on_commit(partial(task.delay, ...)) does it; where PostgreSQL is the broker, "
+    "apply_async(..., using=connection) sends within the transaction"
+)
+
+OF_A_TASK = {
+    "apply_async_on_commit": _ON_COMMIT,
+    "backend": "results are kept with the tasks: app.AsyncResult(task_id)",
+    "chunks": "delay_many(calls) sends one task for each call, many in one write",
+    "delay_on_commit": _ON_COMMIT,
+    "map": "delay_many(calls) sends one task for each call, many in one write",
+    "replace": "workflows are not available yet: send the other task, and return",
+    "starmap": "delay_many(calls) sends one task for each call, many in one write",
+    "subtask": "task.s(...) and task.si(...) make a signature",
+}
+"""For attributes of a task."""
+
+_NO_CALLBACKS = "callbacks are not available yet: let the task send the next one when it is done"
+
+OF_A_SIGNATURE = {
+    "apply": "the task runs here by task.apply(args, kwargs)",
+    "freeze": "an id of your own is an option: set(task_id=...)",
+    "link": _NO_CALLBACKS,
+    "link_error": f"{_NO_CALLBACKS}, or override on_failure in a base class",
+    "on_error": f"{_NO_CALLBACKS}, or override on_failure in a base class",
+}
+"""For attributes of a signature."""
+
+_NO_CHILDREN = "workflows are not available yet: keep the ids of the tasks that a task sends"
+
+_IN_THE_MESSAGE = "`acked show ID` tells them, and app.records.get(id).body has them as JSON"
+
+OF_A_RESULT = {
+    "args": _IN_THE_MESSAGE,
+    "children": _NO_CHILDREN,
+    "collect": _NO_CHILDREN,
+    "kwargs": _IN_THE_MESSAGE,
+    "parent": _NO_CHILDREN,
+    "queue": "app.records.get(id).queue is its name",
+    "then": "callbacks are not available yet: get() waits, and a coroutine can await the result",
+    "worker": "app.records.get(id).consumer is the process that has it, or had it last",
+}
+"""For attributes of a result."""
+
+
+def missing(what: str, thing: object, name: str, instead: Mapping[str, str]) -> AttributeError:
+    """The error that *thing*, which is *what* for people, has no attribute *name*."""
+    remedy = f": {instead[name]}" if name in instead else ""
+    return AttributeError(f"{what} has no {name!r}{remedy}.", name=name, obj=thing)
+
 
 _GREENLETS = "there is no eventlet pool: async def tasks and threads do that work"
 _BY_AN_OPTION = "what it changes is an option of the command `acked worker`"

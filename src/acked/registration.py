@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from acked.errors import ConfigurationError, UnknownTask
+from acked.signature import Signature
 from acked.task import AsyncTask, Task
 
 P = ParamSpec("P")
@@ -46,7 +47,7 @@ def check_function(function: object, *, bind: bool) -> None:
     Raises:
         ConfigurationError: It cannot; says why.
     """
-    if not callable(function) or isinstance(function, type | Task):
+    if not callable(function) or isinstance(function, type | Task | Signature):
         raise ConfigurationError(
             f"a task is made from a function, got {function!r}. Options are keywords: "
             "@app.task(queue=...)."

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from acked.clock import Clock
 from acked.delivery import State
 from acked.errors import RemoteError, TaskNotFound, TaskRevokedError, TimeoutError
 from acked.failure import rebuild
+from acked.instead import OF_A_RESULT, missing
 from acked.record import Attempt, Progress, Record, celery_state
 from acked.request import current
 from acked.states import UNKNOWN
@@ -60,6 +61,11 @@ class AsyncResult(Generic[R_co]):
         self._app = app
         self._name = name
         self._success: Record | None = None
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("a result", self, name, OF_A_RESULT)
 
     # -- where it stands ---------------------------------------------------------------------------
 

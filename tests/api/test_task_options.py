@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from acked import (
     Task,
     TimeLimitExceeded,
 )
+from acked.instead import OF_A_TASK
 from acked.message import Message
 from acked.outcome import TaskPolicy
 from acked.retry import RetryPolicy
@@ -279,3 +281,19 @@ def test_a_task_is_called_like_the_function_it_is_made_of(app: Acked) -> None:
 
     assert add(1) == (True, 3)
     assert (add.__name__, add.__doc__) == ("add", "Add.")
+
+
+@pytest.mark.parametrize("name", sorted(OF_A_TASK))
+def test_what_a_task_of_celery_has_besides_says_what_to_do_instead(app: Acked, name: str) -> None:
+    task = made(app)
+    with pytest.raises(AttributeError, match=f"^a task has no '{name}': ") as missing:
+        getattr(task, name)
+    assert OF_A_TASK[name] in str(missing.value)
+    assert not hasattr(task, name)
+
+
+def test_a_task_can_be_copied_and_asked_for_what_it_has_not(app: Acked) -> None:
+    task = made(app)
+    assert copy.copy(task).name == task.name
+    with pytest.raises(AttributeError, match="^a task has no 'nonsense'.$"):
+        _ = task.nonsense

@@ -27,6 +27,9 @@ from acked.cli.root import root as command_line
 from acked.instead import (
     FAMILIES,
     MEANINGLESS_SETTINGS,
+    OF_A_RESULT,
+    OF_A_SIGNATURE,
+    OF_A_TASK,
     OF_AN_APPLICATION,
     OF_THE_PACKAGE,
     OF_THE_SIGNALS,
@@ -400,6 +403,9 @@ REFUSED = {
     "a name of an application": OF_AN_APPLICATION,
     "a name of the package": OF_THE_PACKAGE,
     "a signal": OF_THE_SIGNALS,
+    "a name of a result": OF_A_RESULT,
+    "a name of a signature": OF_A_SIGNATURE,
+    "a name of a task": OF_A_TASK,
 }
 
 
