@@ -23,6 +23,7 @@ import click
 import pytest
 
 from acked.calling import MEANINGLESS
+from acked.cli import celery_hints
 from acked.cli.root import root as command_line
 from acked.instead import (
     FAMILIES,
@@ -329,7 +330,7 @@ OTHER_OPTIONS = {"--forwarded-allow-ips", "--preload", "--seconds", "--strict", 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_option_the_text_names_exists(page: Path) -> None:
     named = set(re.findall(r"`(?:[^`\n]*\s)?(--[a-z][a-z-]+)", prose(page)))
-    assert named - options() - OTHER_OPTIONS == set()
+    assert named - options() - OTHER_OPTIONS - celery_hints.OPTIONS.keys() == set()
 
 
 CELERY_ALONE = {
@@ -361,7 +362,7 @@ ELSEWHERE = {
 
 def names_of_the_code() -> set[str]:
     found = {*dir(builtins), *keyword.kwlist, *(path.name for path in ROOT.iterdir())}
-    found |= MEANINGLESS_SETTINGS.keys()
+    found |= MEANINGLESS_SETTINGS.keys() | celery_hints.COMMANDS.keys()
     for path in (ROOT / "src").rglob("*.py"):
         found |= {path.stem, path.parent.name}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -406,11 +407,13 @@ REFUSED = {
     "a name of a result": OF_A_RESULT,
     "a name of a signature": OF_A_SIGNATURE,
     "a name of a task": OF_A_TASK,
+    "a command": celery_hints.COMMANDS,
+    "an option of the worker": celery_hints.OPTIONS,
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_whatever_of_celerys_is_refused_is_told_to_those_who_come_from_it(what: str) -> None:
     spans = " ".join(re.findall(r"`([^`\n]+)`", prose(ROOT / "docs" / "from-celery.md")))
-    told = set(re.findall(r"\w+", spans))
+    told = {*re.findall(r"\w+", spans), *re.findall(r"(?<![\w-])--?[\w-]+", spans)}
     assert set(REFUSED[what]) - told == set()
