@@ -33,7 +33,10 @@ from acked.publisher import Publisher
 from acked.registration import (
     BoundDecorator,
     Decorator,
+    check_base,
     check_function,
+    check_name,
+    check_signature,
     elsewhere,
     place_of,
     same_function,
@@ -179,6 +182,7 @@ class Acked:
         base: type[Task[..., Any]] | None, options: Mapping[str, Any],
     ) -> Task[..., Any]:  # fmt: skip
         check_function(function, bind=bind)
+        check_base(base)
         if name is None:
             name = f"{module_name(function)}.{function.__name__}"
         kind = base or (AsyncTask if inspect.iscoroutinefunction(function) else Task)
@@ -194,7 +198,7 @@ class Acked:
 
     def _named(self, name: str) -> Task[..., Any]:
         """The task of that name; one that is registered elsewhere takes any arguments."""
-        return self.tasks.get(name) or Task(self, elsewhere, name=name)
+        return self.tasks.get(check_name(name)) or Task(self, elsewhere, name=name)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -228,7 +232,7 @@ class Acked:
         **options: Any,
     ) -> Signature[Any]:
         """A signature by the task's name, or made again from `Signature.as_dict`."""
-        if isinstance(task, str):
+        if not isinstance(task, Mapping):
             return Signature(self._named(task), args, kwargs, options, immutable=immutable)
         return Signature(
             self._named(task["task"]), task.get("args", ()), task.get("kwargs"),
@@ -249,7 +253,7 @@ class Acked:
         """
         made = [
             (task := self._named(each.task), task.message(each.args, each.kwargs, each.options))
-            for each in signatures
+            for each in map(check_signature, signatures)
         ]
         if self.settings.task_always_eager:
             return [self.run_eagerly(task, message) for task, message in made]

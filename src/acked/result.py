@@ -178,13 +178,14 @@ class AsyncResult(Generic[R_co]):
             TaskNotFound: The broker has no record of it, so no wait would end.
             TaskRevokedError: It was revoked, or expired before it started.
             RuntimeError: Called inside a task.
+            TypeError: The timeout is no number.
             Exception: What the task raised: a built-in exception or one of acked's as itself,
                 any other as `RemoteError`; its `__cause__` is the traceback in the worker.
         """
         del interval
         if disable_sync_subtasks:
             _refuse_inside_a_task()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         record = self._known(self._record())
         while not record.is_final:
             left = _LONG_WAIT if deadline is None else deadline - time.monotonic()
@@ -210,7 +211,7 @@ class AsyncResult(Generic[R_co]):
         """
         if disable_sync_subtasks:
             _refuse_inside_a_task()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         pause = _FIRST_POLL
         while True:
             record = self._known(await asyncio.to_thread(self._record))
@@ -299,6 +300,14 @@ class AsyncResult(Generic[R_co]):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def _deadline(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}.")
+    return time.monotonic() + timeout
 
 
 def _refuse_inside_a_task() -> None:

@@ -6,9 +6,10 @@ import asyncio
 import copy
 import dataclasses
 import json
+import re
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -195,6 +196,16 @@ def test_a_wait_that_runs_out_says_where_the_task_stands(app: Acked) -> None:
         result.get(timeout=0.01)
     with pytest.raises(TimeoutError):
         asyncio.run(result.aget(timeout=0.01))
+
+
+@pytest.mark.parametrize("timeout", ["3", timedelta(seconds=3)])
+def test_a_timeout_that_is_no_number_is_refused(app: Acked, timeout: Any) -> None:
+    result = app.send_task("mail")
+    said = f"timeout must be a number of seconds or None, got {re.escape(repr(timeout))}."
+    with pytest.raises(TypeError, match=said):
+        result.get(timeout=timeout)
+    with pytest.raises(TypeError, match=said):
+        asyncio.run(result.aget(timeout=timeout))
 
 
 def test_get_returns_when_the_task_ends(app: Acked) -> None:

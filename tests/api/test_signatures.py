@@ -95,6 +95,18 @@ def test_many_of_different_tasks_are_sent_at_once(app: Acked, add: Any) -> None:
     assert results[2].state == "PENDING"
 
 
+def test_what_is_no_signature_is_refused_and_nothing_is_stored(app: Acked, add: Any) -> None:
+    with pytest.raises(
+        NotSendable, match=r"takes signatures, got <Task: add>. task.s\(...\) makes"
+    ):
+        app.send_many([add.s(1, 2), add])
+    with pytest.raises(NotSendable, match="by its name, a str, got <Task: add>. A task itself has"):
+        app.send_task(add, (1, 2))
+    with pytest.raises(NotSendable, match="by its name, a str, got <Task: add>"):
+        app.signature(add, (1, 2))
+    assert app.records.counts() == []
+
+
 def test_coroutines_send_it_too(app: Acked, add: Any) -> None:
     assert sent(app, asyncio.run(add.s(2).adelay(1)).id) == ([1, 2], {})
     result = asyncio.run(add.s(2).aapply_async((1,), {"c": 3}, queue="slow"))

@@ -201,6 +201,12 @@ def test_retry_kwargs_of_a_task_win_over_its_base(app: Acked) -> None:
     assert made(app, base=Patient, retry_kwargs={"max_retries": 9}).max_retries == 9
 
 
+@pytest.mark.parametrize("base", ["shop.Base", dict, made])
+def test_what_cannot_be_a_base_class_is_refused(app: Acked, base: Any) -> None:
+    with pytest.raises(ConfigurationError, match="^base must be a subclass of acked.Task, got"):
+        made(app, base=base)
+
+
 def test_a_base_class_may_say_that_it_is_abstract_as_celerys_do(app: Acked) -> None:
     class Base(Task[..., Any]):
         abstract = True
