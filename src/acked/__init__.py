@@ -12,6 +12,7 @@ from acked.errors import (
     Ignore,
     LeaseLost,
     MaxRetriesExceededError,
+    NotRegistered,
     NotSendable,
     Reject,
     RemoteError,
@@ -41,6 +42,7 @@ __all__ = [
     "Ignore",
     "LeaseLost",
     "MaxRetriesExceededError",
+    "NotRegistered",
     "NotSendable",
     "Reject",
     "RemoteError",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module
+    del globals()["signature"]  # the submodule, which would stand before the hint of that name
 
     def __getattr__(name: str) -> Never:
         if name in OF_THE_PACKAGE:

@@ -23,9 +23,9 @@ from acked import eager, signals
 from acked.broker import Engine, Transactional
 from acked.brokers import open_broker
 from acked.clock import Clock, SystemClock
-from acked.config import BROKER_URL_VARIABLE, Settings, make_settings
+from acked.config import BROKER_URL_VARIABLE, SET_ONCE, Settings, make_settings
 from acked.errors import BrokerError, ConfigurationError, NotSendable
-from acked.instead import OF_AN_APPLICATION
+from acked.instead import OF_AN_APPLICATION, missing
 from acked.message import Message
 from acked.options import GivenOptions
 from acked.project import default_broker_url, module_name
@@ -33,7 +33,10 @@ from acked.publisher import Publisher
 from acked.registration import (
     BoundDecorator,
     Decorator,
+    check_base,
     check_function,
+    check_name,
+    check_signature,
     elsewhere,
     place_of,
     same_function,
@@ -106,8 +109,7 @@ class Acked:
     if not TYPE_CHECKING:  # a type checker would take every name for an attribute
 
         def __getattr__(self, name: str) -> Never:
-            remedy = f": {OF_AN_APPLICATION[name]}" if name in OF_AN_APPLICATION else ""
-            raise AttributeError(f"an application has no {name!r}{remedy}.", name=name, obj=self)
+            raise missing("an application", self, name, OF_AN_APPLICATION)
 
     @property
     def conf(self) -> Settings:
@@ -117,10 +119,8 @@ class Acked:
     def configure(self, **settings: Any) -> None:
         """Change settings. Those that are defaults of tasks count for tasks defined afterwards;
         the broker's are set once, when the application is made."""
-        if fixed := {"broker_url", "results"} & settings.keys():
-            raise ConfigurationError(
-                f"{fixed.pop()} is set once: Acked({self.name!r}, broker=...)."
-            )
+        if fixed := SET_ONCE & settings.keys():
+            raise ConfigurationError(f"{min(fixed)} is set once: Acked({self.name!r}, broker=...).")
         self.settings = make_settings(settings, base=self.settings)
 
     # -- tasks -------------------------------------------------------------------------------------
@@ -182,6 +182,7 @@ class Acked:
         base: type[Task[..., Any]] | None, options: Mapping[str, Any],
     ) -> Task[..., Any]:  # fmt: skip
         check_function(function, bind=bind)
+        check_base(base)
         if name is None:
             name = f"{module_name(function)}.{function.__name__}"
         kind = base or (AsyncTask if inspect.iscoroutinefunction(function) else Task)
@@ -197,7 +198,7 @@ class Acked:
 
     def _named(self, name: str) -> Task[..., Any]:
         """The task of that name; one that is registered elsewhere takes any arguments."""
-        return self.tasks.get(name) or Task(self, elsewhere, name=name)
+        return self.tasks.get(check_name(name)) or Task(self, elsewhere, name=name)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class Acked:
         **options: Any,
     ) -> Signature[Any]:
         """A signature by the task's name, or made again from `Signature.as_dict`."""
-        if isinstance(task, str):
+        if not isinstance(task, Mapping):
             return Signature(self._named(task), args, kwargs, options, immutable=immutable)
         return Signature(
             self._named(task["task"]), task.get("args", ()), task.get("kwargs"),
@@ -252,7 +253,7 @@ class Acked:
         """
         made = [
             (task := self._named(each.task), task.message(each.args, each.kwargs, each.options))
-            for each in signatures
+            for each in map(check_signature, signatures)
         ]
         if self.settings.task_always_eager:
             return [self.run_eagerly(task, message) for task, message in made]

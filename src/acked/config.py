@@ -7,6 +7,7 @@ then a SQLite file in the project's directory.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Never
@@ -15,6 +16,7 @@ import msgspec
 
 from acked.broker import DEFAULT_HEARTBEAT, DEFAULT_LEASE
 from acked.errors import ConfigurationError, NotSendable
+from acked.instead import MEANINGLESS_SETTINGS, why_no_setting
 from acked.message import DEFAULT_QUEUE
 from acked.retry import check_seconds
 
@@ -24,42 +26,8 @@ MEBIBYTE = 1024 * 1024
 
 MAX_QUEUE_LENGTH = 100
 
-_IN_THE_RECORD = "arguments and results are kept with the task"
-_JSON = "messages are JSON"
-_IMPORTS = "start the worker with the module that imports all your tasks: acked worker scans:app"
-_UTC = "times are UTC, and an eta carries its own time zone"
-_KEEPS_TRYING = "the worker keeps trying, for as long as the setting watchdog says"
-_BY_OPTION = "an option of the command `acked worker` says it"
-
-MEANINGLESS_SETTINGS = {
-    "accept_content": _JSON,
-    "backend": _IN_THE_RECORD,
-    "beat_schedule": "periodic tasks are not available yet",
-    "broker_connection_max_retries": _KEEPS_TRYING,
-    "broker_connection_retry": _KEEPS_TRYING,
-    "broker_connection_retry_on_startup": _KEEPS_TRYING,
-    "broker_connection_timeout": "send_timeout says how long a call waits for the broker",
-    "broker_transport_options": "workers have a lease: see the settings lease and heartbeat",
-    "enable_utc": _UTC,
-    "imports": _IMPORTS,
-    "include": _IMPORTS,
-    "result_backend": f"{_IN_THE_RECORD}; for RabbitMQ, results= says where",
-    "result_extended": _IN_THE_RECORD,
-    "result_serializer": _JSON,
-    "task_acks_on_failure_or_timeout": "the retry policy decides what follows a failure",
-    "task_default_rate_limit": "give each task its own: @app.task(rate_limit=...)",
-    "task_routes": "give each task its queue: @app.task(queue=...)",
-    "task_serializer": _JSON,
-    "task_track_started": "a start is always recorded",
-    "timezone": _UTC,
-    "worker_concurrency": f"{_BY_OPTION}, --concurrency",
-    "worker_disable_rate_limits": "leave rate_limit out of the tasks, or set it to 0",
-    "worker_max_memory_per_child": f"{_BY_OPTION}, --max-memory-per-child",
-    "worker_max_tasks_per_child": f"{_BY_OPTION}, --max-tasks-per-child",
-    "worker_prefetch_multiplier": "a worker claims as many tasks as will start at once",
-    "worker_soft_shutdown_timeout": f"{_BY_OPTION}, --grace",
-}
-"""Celery's settings that mean nothing here, and why."""
+SET_ONCE = frozenset({"broker_url", "results"})
+"""Settings that are given when the application is made, and not later."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +75,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     if not TYPE_CHECKING:  # a type checker would take every name for an attribute
 
         def __getattr__(self, name: str) -> Never:
-            remedy = "Give settings to Acked(...), or later to app.configure(...)."
-            raise AttributeError(f"settings have no {name!r}. {remedy}", name=name, obj=self)
+            raise AttributeError(_no_setting(name), name=name, obj=self)
+
+        def __getitem__(self, name: str) -> Any:
+            # Celery's way to read one.
+            if name not in self.__struct_fields__:
+                raise KeyError(_no_setting(name))
+            return getattr(self, name)
+
+        def __setitem__(self, name: str, value: object) -> Never:
+            _refuse_change(self, name, value)
+
+
+def _no_setting(name: str) -> str:
+    why = why_no_setting(name)
+    if why is not None:
+        return f"settings have no {name!r}: {why}."
+    return (
+        f"settings have no {name!r}. Give settings to Acked(...), or later to app.configure(...)."
+    )
+
+
+def _refuse_change(settings: Settings, name: str, value: object) -> Never:
+    """Say how a setting is changed; msgspec's own refusal does not."""
+    del value  # it may be an address with a password
+    if name not in settings.__struct_fields__:
+        raise AttributeError(_no_setting(name), name=name, obj=settings)
+    later = "" if name in SET_ONCE else f", or app.configure({name}=...) before the tasks are made"
+    raise AttributeError(
+        f"the setting {name!r} is not changed in place. Write Acked(..., {name}=...){later}.",
+        name=name, obj=settings,
+    )  # fmt: skip
+
+
+# In the class msgspec puts its own in its place.
+Settings.__setattr__ = _refuse_change  # type: ignore[assignment,method-assign]  # as it says
 
 
 def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Settings:
@@ -119,13 +120,8 @@ def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Set
     """
     known = Settings.__struct_fields__
     for name in given:
-        if name in MEANINGLESS_SETTINGS:
-            why = MEANINGLESS_SETTINGS[name]
-            raise ConfigurationError(
-                f"the setting {name!r} has no meaning here ({why}). Leave it out."
-            )
         if name not in known:
-            raise ConfigurationError(f"unknown setting {name!r}. {did_you_mean(name, known)}")
+            raise ConfigurationError(_unknown(name))
     plain = msgspec.structs.asdict(base or Settings())
     for name, value in given.items():
         plain[name] = value.total_seconds() if isinstance(value, timedelta) else value
@@ -138,6 +134,28 @@ def make_settings(given: dict[str, Any], *, base: Settings | None = None) -> Set
         raise ConfigurationError(f"a setting has the wrong type: {error}") from None
     _check(settings)
     return settings
+
+
+def _unknown(name: str) -> str:
+    known = Settings.__struct_fields__
+    new = _in_lower_case(name)
+    if (why := why_no_setting(new)) is not None:
+        return f"the setting {name!r} has no meaning here ({why}). Leave it out."
+    if new in known:
+        return f"the setting {name!r} is written {new!r}."
+    if new != name:
+        return f"unknown setting {name!r}. Names are in lower case: {', '.join(sorted(known))}."
+    return f"unknown setting {name!r}. {did_you_mean(name, known)}"
+
+
+def _in_lower_case(name: str) -> str:
+    """*name*, where it is one of Celery's old ones in capitals, as it is written now."""
+    if not name.isupper():
+        return name
+    bare = re.sub("^CELERY(D|BEAT)?_", "", name).lower()
+    likely = (bare, f"task_{bare}", f"worker_{bare}", f"beat_{bare}", bare.removeprefix("task_"))
+    known = MEANINGLESS_SETTINGS.keys() | Settings.__struct_fields__
+    return next((each for each in likely if each in known), bare)
 
 
 def _check(settings: Settings) -> None:

@@ -109,11 +109,15 @@ OPTION_NAMES = frozenset(TaskOptions.__struct_fields__) - {"retry_countdown"} | 
 """What ``@app.task`` and the class attributes of a task's base may be called."""
 
 MEANINGLESS_OPTIONS = {
+    "acks_on_failure": "the retry policy decides what follows a failure",
     "acks_on_failure_or_timeout": "the retry policy decides what follows a failure",
+    "acks_on_timeout": "the retry policy decides what follows a failure",
     "backend": "results are kept with the task",
     "compression": "messages are not compressed",
+    "exchange": "brokers here have queues alone: use queue=",
     "pydantic": "annotations say what arguments become",
     "resultrepr_maxsize": "the command `acked show` cuts what it shows",
+    "routing_key": "brokers here have queues alone: use queue=",
     "send_events": "the records tell, without events",
     "serializer": "messages are JSON",
     "shared": "a task belongs to one application",

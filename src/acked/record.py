@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from acked import states
 from acked.delivery import (
     COMES_BACK,
     FINAL,
@@ -133,10 +134,11 @@ def celery_state(record: Record) -> str:
     """The state by Celery's names: PENDING, STARTED (or the task's own), RETRY, SUCCESS,
     FAILURE, REVOKED."""
     if record.state in WAITING:
-        return "RETRY" if record.retries or record.losses or record.suspected else "PENDING"
+        again = record.retries or record.losses or record.suspected
+        return states.RETRY if again else states.PENDING
     if record.state is State.RUNNING:
         own = record.progress.state if record.progress else None
-        return own or "STARTED"
+        return own or states.STARTED
     return record.state.value
 
 

@@ -1,4 +1,5 @@
-"""What ``@app.task`` is: its types, which functions it takes, and when two of them are one."""
+"""What ``@app.task`` is: its types, what it and the sending of tasks take, and when two functions
+are one."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from acked.errors import ConfigurationError, UnknownTask
+from acked.errors import ConfigurationError, NotSendable, UnknownTask
+from acked.signature import Signature
 from acked.task import AsyncTask, Task
 
 P = ParamSpec("P")
@@ -46,7 +48,7 @@ def check_function(function: object, *, bind: bool) -> None:
     Raises:
         ConfigurationError: It cannot; says why.
     """
-    if not callable(function) or isinstance(function, type | Task):
+    if not callable(function) or isinstance(function, type | Task | Signature):
         raise ConfigurationError(
             f"a task is made from a function, got {function!r}. Options are keywords: "
             "@app.task(queue=...)."
@@ -61,6 +63,40 @@ def check_function(function: object, *, bind: bool) -> None:
             f"{place_of(function)} has bind=True and no first parameter. Write "
             f"def {_name(function)}(self), or leave bind out."
         )
+
+
+def check_base(base: object) -> None:
+    """Whether *base* can be the class of a task; None is `Task` itself.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if base is not None and not (isinstance(base, type) and issubclass(base, Task)):
+        raise ConfigurationError(f"base must be a subclass of acked.Task, got {base!r}.")
+
+
+def check_name(name: object) -> str:
+    """*name* as that of a task that is to be sent.
+
+    Raises:
+        NotSendable: It is none.
+    """
+    if isinstance(name, str):
+        return name
+    raise NotSendable(
+        f"a task is sent by its name, a str, got {name!r}. A task itself has apply_async() and s()."
+    )
+
+
+def check_signature(call: object) -> Signature[Any]:
+    """*call* as one of several that are to be sent.
+
+    Raises:
+        NotSendable: It is none.
+    """
+    if isinstance(call, Signature):
+        return call
+    raise NotSendable(f"send_many() takes signatures, got {call!r}. task.s(...) makes one.")
 
 
 def _name(function: object) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar
 
 import msgspec
 
@@ -15,13 +15,12 @@ from acked.clock import Clock
 from acked.delivery import State
 from acked.errors import RemoteError, TaskNotFound, TaskRevokedError, TimeoutError
 from acked.failure import rebuild
+from acked.instead import OF_A_RESULT, missing
 from acked.record import Attempt, Progress, Record, celery_state
 from acked.request import current
+from acked.states import UNKNOWN
 
 R_co = TypeVar("R_co", covariant=True)
-
-UNKNOWN = "UNKNOWN"
-"""State of an id the broker has no record of. Celery says PENDING, which also means queued."""
 
 _LONG_WAIT = 60.0
 _FIRST_POLL, _LAST_POLL, _POLL_GROWTH = 0.005, 0.1, 1.3
@@ -62,6 +61,11 @@ class AsyncResult(Generic[R_co]):
         self._app = app
         self._name = name
         self._success: Record | None = None
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("a result", self, name, OF_A_RESULT)
 
     # -- where it stands ---------------------------------------------------------------------------
 
@@ -174,13 +178,14 @@ class AsyncResult(Generic[R_co]):
             TaskNotFound: The broker has no record of it, so no wait would end.
             TaskRevokedError: It was revoked, or expired before it started.
             RuntimeError: Called inside a task.
+            TypeError: The timeout is no number.
             Exception: What the task raised: a built-in exception or one of acked's as itself,
                 any other as `RemoteError`; its `__cause__` is the traceback in the worker.
         """
         del interval
         if disable_sync_subtasks:
             _refuse_inside_a_task()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         record = self._known(self._record())
         while not record.is_final:
             left = _LONG_WAIT if deadline is None else deadline - time.monotonic()
@@ -206,7 +211,7 @@ class AsyncResult(Generic[R_co]):
         """
         if disable_sync_subtasks:
             _refuse_inside_a_task()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         pause = _FIRST_POLL
         while True:
             record = self._known(await asyncio.to_thread(self._record))
@@ -295,6 +300,14 @@ class AsyncResult(Generic[R_co]):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def _deadline(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}.")
+    return time.monotonic() + timeout
 
 
 def _refuse_inside_a_task() -> None:

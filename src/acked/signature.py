@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Never, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar
 
+from acked.instead import OF_A_SIGNATURE, missing
 from acked.result import AsyncResult
 
 R_co = TypeVar("R_co", covariant=True)
@@ -61,6 +62,16 @@ class Signature(Generic[R_co]):
         self.kwargs: Mapping[str, Any] = MappingProxyType(dict(kwargs or {}))
         self.options: Mapping[str, Any] = MappingProxyType(dict(options or {}))
         self.immutable = immutable
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("a signature", self, name, OF_A_SIGNATURE)
+
+        def __call__(self, *args: object, **kwargs: object) -> Never:
+            raise TypeError(
+                f"a signature is sent and not called: {self.task}.s(...).delay(), or call the task."
+            )
 
     @property
     def task(self) -> str:

@@ -8,7 +8,7 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -22,6 +22,7 @@ from acked.errors import (
     NotSendable,
     SoftTimeLimitExceeded,
 )
+from acked.instead import OF_A_TASK, missing
 from acked.message import Message
 from acked.options import (
     MEANINGLESS_OPTIONS,
@@ -147,6 +148,11 @@ class Task(RunningTask, Generic[P, R]):
         super().__setattr__(name, value)
         if name in HOOKS:
             super().__setattr__("has_hooks", True)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing("a task", self, name, OF_A_TASK)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now, as a function: no message, no retry."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
+import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,10 +17,13 @@ from typing import Any
 
 import pytest
 
-from acked import Acked, ConfigurationError, Task
+import acked
+from acked import Acked, ConfigurationError, Signature, Task
 from acked.brokers.memory import MemoryBroker
 from acked.config import Settings
+from acked.instead import OF_THE_PACKAGE
 from acked.loading import load_app
+from tests.api.celery_settings import IN_CAPITALS, SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -169,12 +175,35 @@ def test_settings_have_celerys_names_where_it_has_them() -> None:
         ({"timezone": "Europe/Berlin"}, "'timezone' has no meaning here (times are UTC"),
         ({"include": ["scans"]}, "imports all your tasks: acked worker scans:app"),
         ({"worker_concurrency": 4}, "`acked worker` says it, --concurrency"),
+        ({"redis_max_connections": 9}, "has no meaning here (the broker keeps the results too"),
+        ({"task_queues": []}, "(a queue is there once it is named, by @app.task(queue=...)"),
+        ({"CELERY_TASK_ALWAYS_EAGER": True}, "is written 'task_always_eager'."),
+        ({"CELERYD_TASK_TIME_LIMIT": 60}, "is written 'task_time_limit'."),
+        ({"CELERY_TASK_RESULT_EXPIRES": 60}, "is written 'result_expires'."),
+        ({"CELERYBEAT_SCHEDULE": {}}, "(periodic tasks are not available yet)"),
+        ({"CELERYD_CONCURRENCY": 4}, "`acked worker` says it, --concurrency"),
+        ({"SCAN_DEPTH": 4}, "unknown setting 'SCAN_DEPTH'. Names are in lower case: broker_url"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         Acked("shop", broker="memory://", **settings)
     assert said in str(refused.value)
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        Acked("shop", broker="memory://", **{name: None})
+    return str(refused.value)
+
+
+def test_each_setting_of_celerys_that_is_not_taken_says_why() -> None:
+    others = set(SETTINGS.split()) - set(Settings.__struct_fields__)
+    assert [name for name in others if "has no meaning here (" not in refusal(name)] == []
+
+
+def test_an_old_setting_of_celerys_in_capitals_is_not_taken_for_a_slip() -> None:
+    assert [name for name in IN_CAPITALS.split() if "Did you mean" in refusal(name)] == []
 
 
 def test_settings_can_be_changed_but_not_the_broker() -> None:
@@ -233,6 +262,7 @@ def test_a_scheme_nobody_knows_is_refused_without_its_password() -> None:
         ("config_from_object", "give settings to Acked(...), or later to app.configure(...)"),
         ("autodiscover_tasks", "acked worker scans:app"),
         ("control", "acked status"),
+        ("control", "app.AsyncResult(task_id).revoke(terminate=True)"),
         ("nonsense", "an application has no 'nonsense'."),
     ],
 )
@@ -248,6 +278,33 @@ def test_what_an_application_of_celery_has_besides_says_what_to_do_instead(
 def test_updating_the_settings_in_place_says_what_to_do_instead(app: Acked) -> None:
     with pytest.raises(AttributeError, match=r"no 'update'.*app\.configure"):
         app.conf.update(lease=20.0)  # type: ignore[attr-defined]  # wrong on purpose
+
+
+def test_assigning_a_setting_says_where_it_is_given(app: Acked) -> None:
+    given = re.escape("Acked(..., task_time_limit=...), or app.configure(task_time_limit=...)")
+    with pytest.raises(AttributeError, match=given):
+        app.conf.task_time_limit = 60  # type: ignore[misc]  # wrong on purpose
+    with pytest.raises(AttributeError, match=given):
+        app.conf["task_time_limit"] = 60  # type: ignore[index]  # wrong on purpose
+    with pytest.raises(AttributeError) as once:
+        app.conf.broker_url = "redis://:hunter2@host"  # type: ignore[misc]  # wrong on purpose
+    assert str(once.value).endswith("Write Acked(..., broker_url=...).")
+    assert app.conf.task_time_limit is None
+
+
+def test_a_setting_of_celerys_that_means_nothing_says_why_when_it_is_used(app: Acked) -> None:
+    with pytest.raises(AttributeError, match="no 'timezone': times are UTC"):
+        _ = app.conf.timezone  # type: ignore[attr-defined]  # wrong on purpose
+    with pytest.raises(AttributeError, match=r"no 'task_routes': give each task its queue"):
+        app.conf.task_routes = {}  # type: ignore[attr-defined]  # wrong on purpose
+    assert not hasattr(app.conf, "timezone")
+
+
+def test_a_setting_can_be_read_by_its_name_in_brackets(app: Acked) -> None:
+    assert app.conf["lease"] == app.conf.lease  # type: ignore[index]  # for Celery's users
+    with pytest.raises(KeyError, match="no 'timezone': times are UTC"):
+        _ = app.conf["timezone"]  # type: ignore[index]  # as above
+    assert copy.deepcopy(app.conf) == pickle.loads(pickle.dumps(app.conf)) == app.conf  # noqa: S301 - its own
 
 
 # -- what tasks are called -------------------------------------------------------------------------
@@ -405,10 +462,19 @@ def test_what_goes_wrong_inside_the_module_is_raised_as_it_is() -> None:
         load_app("find_broken")
 
 
-@pytest.mark.parametrize("name", ["chain", "group", "shared_task", "current_app"])
+@pytest.mark.parametrize("name", sorted(OF_THE_PACKAGE))
 def test_what_celery_exports_and_acked_does_not_says_what_to_do(name: str) -> None:
     with pytest.raises(ImportError, match=f"acked has no {name}: "):
         exec(f"from acked import {name}")  # noqa: S102 - as a user writes it
+
+
+def test_the_module_of_signatures_is_imported_by_its_full_name_alone() -> None:
+    module = importlib.import_module("acked.signature")
+    assert module.Signature is Signature
+    with pytest.raises(
+        ImportError, match=r"acked has no signature: task\.s\(\.\.\.\) and task\.si"
+    ):
+        _ = acked.signature
 
 
 def test_signatures_are_not_chained_by_a_bar(app: Acked) -> None:

@@ -7,13 +7,15 @@ import inspect
 import pytest
 
 import acked
+from acked import exceptions, states
+from acked.delivery import FINAL
 
 NAMES = {
     "Acked", "AckedError", "AsyncResult", "BrokerError", "BrokerUnavailable",
     "ConfigurationError", "EagerResult", "Ignore", "LeaseLost", "MaxRetriesExceededError",
-    "NotSendable", "Reject", "RemoteError", "Retry", "Signature", "SoftTimeLimitExceeded", "Task",
-    "TaskFailed", "TaskNotFound", "TaskRevokedError", "TimeLimitExceeded", "TimeoutError",
-    "UnknownTask", "WorkerLostError", "signals",
+    "NotRegistered", "NotSendable", "Reject", "RemoteError", "Retry", "Signature",
+    "SoftTimeLimitExceeded", "Task", "TaskFailed", "TaskNotFound", "TaskRevokedError",
+    "TimeLimitExceeded", "TimeoutError", "UnknownTask", "WorkerLostError", "signals",
 }  # fmt: skip
 
 SIGNALS = {
@@ -63,3 +65,14 @@ def test_errors_can_be_caught_by_what_they_are() -> None:
     assert issubclass(acked.NotSendable, TypeError)
     assert issubclass(acked.ConfigurationError, ValueError)
     assert issubclass(acked.TaskNotFound, LookupError)
+
+
+def test_celerys_module_of_exceptions_has_those_of_acked() -> None:
+    for name in exceptions.__all__:
+        assert getattr(exceptions, name) is getattr(acked, name)
+
+
+def test_celerys_states_that_are_ready_are_the_final_ones() -> None:
+    assert {state.value for state in FINAL} == states.READY_STATES
+    assert states.ALL_STATES - states.UNREADY_STATES == states.READY_STATES
+    assert states.UNKNOWN not in states.ALL_STATES

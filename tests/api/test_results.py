@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
+import json
+import re
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,6 +31,7 @@ from acked import (
 from acked.broker import Records
 from acked.clock import ManualClock
 from acked.delivery import Event, Failure, Settlement
+from acked.instead import OF_A_RESULT
 from tests.api.inline import record_of, run_next, run_to_end
 
 
@@ -192,6 +196,16 @@ def test_a_wait_that_runs_out_says_where_the_task_stands(app: Acked) -> None:
         result.get(timeout=0.01)
     with pytest.raises(TimeoutError):
         asyncio.run(result.aget(timeout=0.01))
+
+
+@pytest.mark.parametrize("timeout", ["3", timedelta(seconds=3)])
+def test_a_timeout_that_is_no_number_is_refused(app: Acked, timeout: Any) -> None:
+    result = app.send_task("mail")
+    said = f"timeout must be a number of seconds or None, got {re.escape(repr(timeout))}."
+    with pytest.raises(TypeError, match=said):
+        result.get(timeout=timeout)
+    with pytest.raises(TypeError, match=said):
+        asyncio.run(result.aget(timeout=timeout))
 
 
 def test_get_returns_when_the_task_ends(app: Acked) -> None:
@@ -390,3 +404,22 @@ def test_info_is_the_meta_of_a_running_task(app: Acked) -> None:
 def test_the_application_reads_records_through_its_broker(app: Acked) -> None:
     assert isinstance(app.records, Records)
     assert record_of(app, app.send_task("x").id).task == "x"
+
+
+@pytest.mark.parametrize("name", sorted(OF_A_RESULT))
+def test_what_a_result_of_celery_has_besides_says_what_to_do_instead(app: Acked, name: str) -> None:
+    result = app.send_task("mail")
+    with pytest.raises(AttributeError, match=f"^a result has no '{name}': ") as missing:
+        getattr(result, name)
+    assert OF_A_RESULT[name] in str(missing.value)
+    assert not hasattr(result, name)
+    assert copy.copy(result) == result
+
+
+def test_what_celery_tells_of_a_result_by_its_name_is_in_the_record(app: Acked) -> None:
+    result = app.send_task("mail", (1,), {"to": "ann"}, queue="mails")
+    record = app.records.get(result.id)
+    assert record is not None
+    assert record.queue == "mails"
+    body = json.loads(record.body)
+    assert (body["args"], body["kwargs"]) == ([1], {"to": "ann"})

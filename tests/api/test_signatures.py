@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from typing import Any
 
 import pytest
 
-from acked import Acked, NotSendable
+from acked import Acked, ConfigurationError, NotSendable
+from acked.instead import OF_A_SIGNATURE
 from acked.message import decode, decode_arguments
 from tests.api.inline import record_of
 
@@ -93,6 +95,18 @@ def test_many_of_different_tasks_are_sent_at_once(app: Acked, add: Any) -> None:
     assert results[2].state == "PENDING"
 
 
+def test_what_is_no_signature_is_refused_and_nothing_is_stored(app: Acked, add: Any) -> None:
+    with pytest.raises(
+        NotSendable, match=r"takes signatures, got <Task: add>. task.s\(...\) makes"
+    ):
+        app.send_many([add.s(1, 2), add])
+    with pytest.raises(NotSendable, match="by its name, a str, got <Task: add>. A task itself has"):
+        app.send_task(add, (1, 2))
+    with pytest.raises(NotSendable, match="by its name, a str, got <Task: add>"):
+        app.signature(add, (1, 2))
+    assert app.records.counts() == []
+
+
 def test_coroutines_send_it_too(app: Acked, add: Any) -> None:
     assert sent(app, asyncio.run(add.s(2).adelay(1)).id) == ([1, 2], {})
     result = asyncio.run(add.s(2).aapply_async((1,), {"c": 3}, queue="slow"))
@@ -118,3 +132,22 @@ def test_a_coroutine_sends_by_name_a_task_of_another_process(app: Acked) -> None
 
 def test_it_reads_as_the_call_it_is(add: Any) -> None:
     assert repr(add.s(1, b="x")) == "add(1, b='x')"
+
+
+@pytest.mark.parametrize("name", sorted(OF_A_SIGNATURE))
+def test_what_a_signature_of_celery_has_besides_says_what_to_do_instead(
+    add: Any, name: str
+) -> None:
+    signature = add.s(1)
+    with pytest.raises(AttributeError, match=f"^a signature has no '{name}': ") as missing:
+        getattr(signature, name)
+    assert OF_A_SIGNATURE[name] in str(missing.value)
+    assert not hasattr(signature, name)
+    assert copy.copy(signature) == signature
+
+
+def test_a_signature_is_not_called_and_makes_no_task(app: Acked, add: Any) -> None:
+    with pytest.raises(TypeError, match=r"sent and not called: add\.s\(\.\.\.\)\.delay\(\)"):
+        add.s(1)(2)
+    with pytest.raises(ConfigurationError, match="a task is made from a function"):
+        app.task(add.s(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from acked import (
     Task,
     TimeLimitExceeded,
 )
+from acked.instead import OF_A_TASK
 from acked.message import Message
 from acked.outcome import TaskPolicy
 from acked.retry import RetryPolicy
@@ -102,6 +104,10 @@ def test_track_started_is_taken_and_starts_are_always_tracked(app: Acked) -> Non
         ({"serializer": "json"}, "'serializer' has no meaning here (messages are JSON). Leave it"),
         ({"typing": False}, "'typing' has no meaning here (a call is always checked"),
         ({"acks_on_failure_or_timeout": True}, "(the retry policy decides what follows"),
+        ({"acks_on_failure": False}, "(the retry policy decides what follows"),
+        ({"acks_on_timeout": False}, "(the retry policy decides what follows"),
+        ({"exchange": "shop"}, "(brokers here have queues alone: use queue=). Leave it out."),
+        ({"routing_key": "shop.slow"}, "(brokers here have queues alone: use queue=)"),
         ({"autoretry_for": (1,)}, "autoretry_for must be exception classes"),
         ({"throws": "ValueError"}, "throws must be exception classes"),
         ({"retry_backoff": 700}, "longer than retry_backoff_max=600"),
@@ -195,6 +201,20 @@ def test_retry_kwargs_of_a_task_win_over_its_base(app: Acked) -> None:
     assert made(app, base=Patient, retry_kwargs={"max_retries": 9}).max_retries == 9
 
 
+@pytest.mark.parametrize("base", ["shop.Base", dict, made])
+def test_what_cannot_be_a_base_class_is_refused(app: Acked, base: Any) -> None:
+    with pytest.raises(ConfigurationError, match="^base must be a subclass of acked.Task, got"):
+        made(app, base=base)
+
+
+def test_a_base_class_may_say_that_it_is_abstract_as_celerys_do(app: Acked) -> None:
+    class Base(Task[..., Any]):
+        abstract = True
+        max_retries = 8
+
+    assert made(app, base=Base).max_retries == 8
+
+
 def test_a_hook_can_be_assigned_to_one_task(app: Acked) -> None:
     task, other = made(app), app.task(name="other")(lambda: None)
     task.on_success = lambda *_: None  # type: ignore[method-assign]  # what is tested
@@ -267,3 +287,19 @@ def test_a_task_is_called_like_the_function_it_is_made_of(app: Acked) -> None:
 
     assert add(1) == (True, 3)
     assert (add.__name__, add.__doc__) == ("add", "Add.")
+
+
+@pytest.mark.parametrize("name", sorted(OF_A_TASK))
+def test_what_a_task_of_celery_has_besides_says_what_to_do_instead(app: Acked, name: str) -> None:
+    task = made(app)
+    with pytest.raises(AttributeError, match=f"^a task has no '{name}': ") as missing:
+        getattr(task, name)
+    assert OF_A_TASK[name] in str(missing.value)
+    assert not hasattr(task, name)
+
+
+def test_a_task_can_be_copied_and_asked_for_what_it_has_not(app: Acked) -> None:
+    task = made(app)
+    assert copy.copy(task).name == task.name
+    with pytest.raises(AttributeError, match="^a task has no 'nonsense'.$"):
+        _ = task.nonsense

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from acked.broker import Engine, Filter
+from acked.cli.celery_hints import COMMANDS, OPTIONS
 from acked.delivery import State
 from acked.message import Message
 from tests.cli.conftest import Acked
@@ -263,6 +264,13 @@ def test_purge_deletes_what_waits_in_a_queue(acked: Acked, store: Engine) -> Non
     assert state(store, "retrying") is State.SCHEDULED
 
 
+def test_purge_takes_celerys_options(acked: Acked, store: Engine) -> None:
+    assert acked("purge", "-Q", "mails,default", "-f").out == "deleted 2 waiting tasks\n"
+    assert state(store, "waiting") is None
+    assert state(store, "retrying") is None
+    assert acked("purge", "--all", "--force").out == "nothing waits there\n"
+
+
 def test_purging_everything_leaves_running_and_finished_tasks(acked: Acked, store: Engine) -> None:
     assert acked("purge", "--all", "--yes").out == "deleted 2 waiting tasks\n"
     assert {record.state for record in store.search(Filter())} == {
@@ -333,7 +341,14 @@ def test_a_check_that_breaks_is_named_as_a_bug_and_the_others_run(
         (("worker", "shop:app", "-E"), "records"),
         (("worker", "shop:app", "-Ofair"), "-O"),
         (("worker", "shop:app", "--autoscale=10,3"), "-c N"),
+        (("worker", "shop:app", "-f", "w.log"), "standard error"),
+        (("worker", "shop:app", "-Xslow"), "-Q names the queues"),
+        (("worker", "shop:app", "--time-limit=60"), "Acked(..., task_time_limit=...)"),
+        (("worker", "shop:app", "--uid", "www"), "User="),
+        (("--workdir=/srv", "worker", "shop:app"), "WorkingDirectory="),
+        (("call", "shop.scan"), "app.send_task(NAME, args)"),
         (("purge",), "--queue NAME"),
+        (("purge", "-f"), "--all for every queue"),
     ],
 )
 def test_what_celery_has_and_acked_has_not_is_answered_with_what_there_is(
@@ -343,6 +358,20 @@ def test_what_celery_has_and_acked_has_not_is_answered_with_what_there_is(
     assert ended.code == 2
     assert told in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", sorted(OPTIONS))
+def test_an_option_of_celerys_worker_is_no_slip_for_another(acked: Acked, option: str) -> None:
+    ended = acked("worker", "shop:app", option)
+    assert ended.code == 2
+    assert ended.err.startswith(f"acked: no option {option}: {OPTIONS[option]}")
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_command_of_celerys_is_no_slip_for_another(acked: Acked, command: str) -> None:
+    ended = acked("-A", "shop:app", command)
+    assert ended.code == 2
+    assert ended.err.startswith(f"acked: no command {command}: {COMMANDS[command]}")
 
 
 # where the tasks are

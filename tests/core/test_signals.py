@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from acked import Ignore, SoftTimeLimitExceeded, signals
+from acked.instead import OF_THE_SIGNALS
 from acked.signals import Signal
 
 
@@ -126,6 +127,65 @@ def test_a_disconnected_receiver_hears_nothing(signal: Signal) -> None:
 
     assert gone.heard == []
     assert len(stays.heard) == 1
+
+
+def test_what_is_connected_twice_is_told_once(signal: Signal) -> None:
+    ear = Ear()
+    signal.connect(ear)
+    signal.connect(ear)
+    signal.connect(ear, sender="shop")
+    signal.connect(sender="shop")(ear)
+
+    signal.send("bank")
+
+    assert len(ear.heard) == 1
+    signal.send("shop")
+    assert len(ear.heard) == 3  # of every sender, and of this one
+
+
+def test_of_two_receivers_with_one_uid_the_first_is_told(signal: Signal) -> None:
+    first, second = Ear(), Ear()
+    signal.connect(first, dispatch_uid="mail")
+    signal.connect(dispatch_uid="mail")(second)
+    signal.connect(second, dispatch_uid="mail", sender="shop")
+
+    signal.send("bank")
+
+    assert (len(first.heard), len(second.heard)) == (1, 0)
+
+
+def test_a_method_is_one_receiver_however_often_it_is_named(signal: Signal) -> None:
+    ear = Ear()
+    signal.connect(ear.__call__)
+    signal.connect(ear.__call__)
+    signal.send(None)
+    assert len(ear.heard) == 1
+
+    signal.disconnect(ear.__call__)
+    signal.send(None)
+    assert len(ear.heard) == 1
+
+
+def test_a_receiver_can_be_disconnected_for_one_sender_or_by_its_uid(signal: Signal) -> None:
+    ear, other = Ear(), Ear()
+    signal.connect(ear, sender="shop")
+    signal.connect(ear, sender="bank")
+    signal.connect(other, dispatch_uid="mail")
+
+    signal.disconnect(ear, sender="shop")
+    signal.disconnect(dispatch_uid="mail")
+    signal.send("shop")
+    signal.send("bank")
+
+    assert [told["sender"] for told in ear.heard] == ["bank"]
+    assert other.heard == []
+
+
+@pytest.mark.parametrize("name", sorted(OF_THE_SIGNALS))
+def test_a_signal_that_celery_has_besides_says_why_it_is_missing(name: str) -> None:
+    with pytest.raises(ImportError) as missing:
+        exec(f"from acked.signals import {name}")  # noqa: S102 - as a user writes it
+    assert str(missing.value) == f"there is no signal {name}: {OF_THE_SIGNALS[name]}."
 
 
 def test_an_exception_in_a_receiver_is_logged_and_the_others_are_told(

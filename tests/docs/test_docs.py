@@ -23,9 +23,18 @@ import click
 import pytest
 
 from acked.calling import MEANINGLESS
+from acked.cli import celery_hints
 from acked.cli.root import root as command_line
-from acked.config import MEANINGLESS_SETTINGS
-from acked.instead import OF_AN_APPLICATION, OF_THE_PACKAGE
+from acked.instead import (
+    FAMILIES,
+    MEANINGLESS_SETTINGS,
+    OF_A_RESULT,
+    OF_A_SIGNATURE,
+    OF_A_TASK,
+    OF_AN_APPLICATION,
+    OF_THE_PACKAGE,
+    OF_THE_SIGNALS,
+)
 from acked.options import MEANINGLESS_OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -321,7 +330,7 @@ OTHER_OPTIONS = {"--forwarded-allow-ips", "--preload", "--seconds", "--strict", 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_option_the_text_names_exists(page: Path) -> None:
     named = set(re.findall(r"`(?:[^`\n]*\s)?(--[a-z][a-z-]+)", prose(page)))
-    assert named - options() - OTHER_OPTIONS == set()
+    assert named - options() - OTHER_OPTIONS - celery_hints.OPTIONS.keys() == set()
 
 
 CELERY_ALONE = {
@@ -353,6 +362,7 @@ ELSEWHERE = {
 
 def names_of_the_code() -> set[str]:
     found = {*dir(builtins), *keyword.kwlist, *(path.name for path in ROOT.iterdir())}
+    found |= MEANINGLESS_SETTINGS.keys() | celery_hints.COMMANDS.keys()
     for path in (ROOT / "src").rglob("*.py"):
         found |= {path.stem, path.parent.name}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -390,13 +400,20 @@ REFUSED = {
     "an option of a task": MEANINGLESS_OPTIONS,
     "an option of a call": MEANINGLESS.keys() - {"using"},  # which is none of Celery's
     "a setting": MEANINGLESS_SETTINGS,
+    "a family of settings": FAMILIES,
     "a name of an application": OF_AN_APPLICATION,
     "a name of the package": OF_THE_PACKAGE,
+    "a signal": OF_THE_SIGNALS,
+    "a name of a result": OF_A_RESULT,
+    "a name of a signature": OF_A_SIGNATURE,
+    "a name of a task": OF_A_TASK,
+    "a command": celery_hints.COMMANDS,
+    "an option of the worker": celery_hints.OPTIONS,
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_whatever_of_celerys_is_refused_is_told_to_those_who_come_from_it(what: str) -> None:
     spans = " ".join(re.findall(r"`([^`\n]+)`", prose(ROOT / "docs" / "from-celery.md")))
-    told = set(re.findall(r"\w+", spans))
+    told = {*re.findall(r"\w+", spans), *re.findall(r"(?<![\w-])--?[\w-]+", spans)}
     assert set(REFUSED[what]) - told == set()

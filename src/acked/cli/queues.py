@@ -7,15 +7,18 @@ import click
 from acked.broker import QueueCounts, Records
 from acked.cli.exits import Exit, Stop
 from acked.cli.output import confirmed, say
-from acked.cli.source import Source, source_options, yes_option
+from acked.cli.source import Source, source_options, split_names, yes_or_force_option
 from acked.cli.wording import counted
 from acked.escaping import one_line
 
 
 @click.command()
-@click.option("--queue", "queues", multiple=True, metavar="NAME", help="This queue; repeatable.")
+@click.option(
+    "-Q", "--queue", "queues", multiple=True, metavar="NAME,...", callback=split_names,
+    help="These queues; repeatable.",
+)  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="Every queue.")
-@yes_option
+@yes_or_force_option
 @source_options
 @click.pass_obj
 def purge(source: Source, queues: tuple[str, ...], every: bool, yes: bool) -> None:

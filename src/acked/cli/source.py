@@ -162,7 +162,18 @@ target_argument = click.argument("target", required=False, metavar="[MODULE:APP]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 
-yes_option = click.option(
-    "-y", "--yes", is_flag=True, help="Do not ask. Scripts need it: without a terminal, "
-    "nothing is done otherwise.",
-)  # fmt: skip
+
+def split_names(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names of an option that is repeatable and takes several, between commas."""
+    names = [name.strip() for part in value for name in part.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+_UNASKED = "Do not ask. Scripts need it: without a terminal, nothing is done otherwise."
+
+yes_option = click.option("-y", "--yes", is_flag=True, help=_UNASKED)
+
+yes_or_force_option = click.option("-y", "--yes", "-f", "--force", is_flag=True, help=_UNASKED)
+"""With Celery's name for it as well."""

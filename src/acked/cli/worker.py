@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from acked.cli.celery_hints import WorkerCommand
-from acked.cli.source import Source, app_option, target_argument
+from acked.cli.source import Source, app_option, split_names, target_argument
 from acked.config import BROKER_URL_VARIABLE
 from acked.worker.options import WorkerOptions
 from acked.worker.supervisor import run
@@ -47,8 +47,7 @@ def _memory_size(
 def _queues(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    names = [name.strip() for part in value for name in part.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name)) or None
+    return split_names(context, parameter, value) or None
 
 
 def _pool(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
