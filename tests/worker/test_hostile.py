@@ -75,6 +75,9 @@ KINDS = [
     Kind(lambda roll, good: b"null"),
     Kind(lambda roll, good: b"[]"),
     replacing(b"1.0", b'"yesterday"'),
+    replacing(b'"sent"', b'"priority":%d,"sent"' % 2**70),
+    replacing(b"1.0", b"1e300"),
+    replacing(b'"args"', b'"queue":"","args"'),
 ]  # fmt: skip
 """Of the kinds a broker may be given."""
 
