@@ -17,14 +17,11 @@ import msgspec
 from acked.broker import DEFAULT_HEARTBEAT, DEFAULT_LEASE
 from acked.errors import ConfigurationError, NotSendable
 from acked.instead import MEANINGLESS_SETTINGS, why_no_setting
-from acked.message import DEFAULT_QUEUE
+from acked.message import DEFAULT_QUEUE, MAX_QUEUE_LENGTH
 from acked.retry import check_seconds
 
 BROKER_URL_VARIABLE = "ACKED_BROKER_URL"
 MEBIBYTE = 1024 * 1024
-
-
-MAX_QUEUE_LENGTH = 100
 
 SET_ONCE = frozenset({"broker_url", "results"})
 """Settings that are given when the application is made, and not later."""

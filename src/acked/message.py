@@ -10,16 +10,28 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from acked.errors import MessageUnreadable
 
 VERSION = 1
 DEFAULT_QUEUE = "default"
 MAX_ID_LENGTH = 200
+MAX_NAME_LENGTH = 1000
+"""Characters of a task's name: more than a module and its function ever have together."""
+MAX_QUEUE_LENGTH = 100
 PRIORITIES = range(-255, 256)
+FURTHEST = 1e12
+"""Wall-clock seconds that no time goes beyond, either way: some 30,000 years, where a datetime has
+less than 10,000."""
+
+# Another program may have written anything. What an engine has a column or an index for is checked
+# here, so that a message is refused before it runs and not when what became of it is written.
+Moment = Annotated[float, Meta(ge=-FURTHEST, le=FURTHEST)]
+Priority = Annotated[int, Meta(ge=PRIORITIES.start, lt=PRIORITIES.stop)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,15 +57,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         v: Version of this form.
     """
 
-    id: str
-    task: str
+    id: Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+    task: Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
     args: msgspec.Raw = msgspec.Raw(b"[]")
     kwargs: msgspec.Raw = msgspec.Raw(b"{}")
-    queue: str = DEFAULT_QUEUE
-    priority: int = 0
-    eta: float | None = None
-    expires: float | None = None
-    sent: float = 0.0
+    queue: Annotated[str, Meta(min_length=1, max_length=MAX_QUEUE_LENGTH)] = DEFAULT_QUEUE
+    priority: Priority = 0
+    eta: Moment | None = None
+    expires: Moment | None = None
+    sent: Moment = 0.0
     max_retries: int | msgspec.UnsetType | None = msgspec.UNSET
     soft_time_limit: float | msgspec.UnsetType = msgspec.UNSET
     time_limit: float | msgspec.UnsetType = msgspec.UNSET
@@ -91,8 +103,8 @@ def decode(body: bytes) -> Message:
     """The message in *body*.
 
     Raises:
-        MessageUnreadable: It is not JSON, not a message, of another version, or says
-            something twice.
+        MessageUnreadable: It is not JSON, not a message, of another version, says something twice,
+            or has an id, a name, a queue, a priority or a time that no acked would send.
     """
     try:
         message = _decoder.decode(body)

@@ -22,6 +22,7 @@ from acked.delivery import (
     State,
     step,
 )
+from acked.errors import MessageUnreadable
 from acked.message import Message, decode
 
 REVOKE_SOFT = 1
@@ -185,6 +186,7 @@ def settle(record: Record, settlement: Settlement) -> Record:
     """
     if record.state is not State.RUNNING:
         return record
+    settlement, message = with_message(settlement)
     event, reason = settlement.event, settlement.reason
     if record.revoke and event in COMES_BACK:
         event, reason = Event.REVOKE, "revoked"
@@ -204,20 +206,34 @@ def settle(record: Record, settlement: Settlement) -> Record:
         result=settlement.result,
         failure=None if event is Event.SUCCEED else settlement.failure or record.failure,
         reason=reason,
-        **_place(settlement),
+        body=record.body if settlement.body is None else settlement.body,
+        queue=record.queue if message is None else message.queue,
+        priority=record.priority if message is None else message.priority,
     )
 
 
-def _place(settlement: Settlement) -> dict[str, Any]:
-    """The message that `Task.retry` changed, and where it waits from now on."""
+def with_message(settlement: Settlement) -> tuple[Settlement, Message | None]:
+    """*settlement*, and the message to run again with, if it has one.
+
+    One that no worker could read is the end of its task. An error instead would come back with
+    each try to settle it, and hold up the settlements beside it.
+    """
     if settlement.body is None:
-        return {}
-    message = decode(settlement.body)
-    return {"body": settlement.body, "queue": message.queue, "priority": message.priority}
+        return settlement, None
+    try:
+        return settlement, decode(settlement.body)
+    except MessageUnreadable as error:
+        failure = Failure("MessageUnreadable", f"the message to run again with: {error}")
+        end = msgspec.structs.replace(
+            settlement, event=Event.FAIL, not_before=None, reason=str(failure), failure=failure,
+            body=None,
+        )  # fmt: skip
+        return end, None
 
 
 def history(record: Record, settlement: Settlement) -> Attempt | None:
     """The entry that *settlement* adds to the attempts of *record* (as it was before), if any."""
+    settlement, _ = with_message(settlement)
     if settlement.started is None or record.state is not State.RUNNING:
         return None
     return Attempt(

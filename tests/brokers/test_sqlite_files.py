@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ from acked.brokers.memory import MemoryBroker
 from acked.brokers.sqlite import SQLiteBroker
 from acked.brokers.sqlite.placement import check_path, check_sqlite
 from acked.brokers.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, set_up
-from acked.errors import BrokerError, ConfigurationError
+from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.testing.timeline import message
+from tests.harness.privileges import need_root
 from tests.harness.workers import until
 
 
@@ -266,6 +268,59 @@ def test_a_file_that_was_deleted_is_soon_made_anew(path: Path) -> None:
     assert broker.get("a") is None
     broker.close()
     other.close()
+
+
+def error_of_reading(broker: SQLiteBroker) -> BrokerUnavailable | None:
+    try:
+        broker.get("a")
+    except BrokerUnavailable as error:
+        assert error.nothing_stored
+        return error
+    return None
+
+
+def test_a_directory_that_goes_away_and_comes_back_makes_the_broker_unavailable(
+    tmp_path: Path,
+) -> None:
+    place, elsewhere = tmp_path / "volume", tmp_path / "elsewhere"
+    place.mkdir()
+    broker = SQLiteBroker(place / "shop.db")
+    broker.send([message("a")])
+
+    place.rename(elsewhere)
+    assert str(place) in str(until(lambda: error_of_reading(broker)))
+    elsewhere.rename(place)
+    until(lambda: error_of_reading(broker) is None)
+
+    assert broker.get("a") is not None
+    broker.close()
+
+
+def test_no_database_is_made_below_the_mount_point_of_its_volume(tmp_path: Path) -> None:
+    need_root("mount a volume")
+    volume, place = tmp_path / "volume", tmp_path / "mount point"
+    volume.mkdir()
+    place.mkdir()
+    with contextlib.ExitStack() as mounts:
+        mount(mounts, volume, "-t", "tmpfs", "none")
+        broker = SQLiteBroker(place / "shop.db")
+        with contextlib.ExitStack() as mounted:
+            mount(mounted, place, "--bind", str(volume))
+            broker.send([message("a")])
+
+        assert str(place) in str(until(lambda: error_of_reading(broker)))
+        assert list(place.iterdir()) == []
+        mount(mounts, place, "--bind", str(volume))
+        until(lambda: error_of_reading(broker) is None)
+
+        assert broker.get("a") is not None
+        broker.close()
+
+
+def mount(stack: contextlib.ExitStack, place: Path, *what: str) -> None:
+    """Mount *what* at *place*, until *stack* ends."""
+    subprocess.run(["mount", *what, str(place)], check=True)
+    stack.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
 
 
 def test_the_url_tells_the_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -11,10 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acked.errors import MessageUnreadable
-from acked.message import Message, decode, decode_arguments, encode, new_id
+from acked.message import (
+    FURTHEST,
+    MAX_ID_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_QUEUE_LENGTH,
+    PRIORITIES,
+    Message,
+    decode,
+    decode_arguments,
+    encode,
+    new_id,
+)
 
-text = st.text(st.characters(exclude_categories=["Cs"]))
+characters = st.characters(exclude_categories=["Cs"])
+text = st.text(characters)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+times = st.floats(-FURTHEST, FURTHEST)
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | numbers | text
 values = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=10
@@ -23,15 +37,15 @@ raw = values.map(msgspec.json.encode).map(msgspec.Raw)
 
 messages = st.builds(
     Message,
-    id=text,
+    id=st.text(characters, min_size=1, max_size=MAX_ID_LENGTH),
     task=text,
     args=st.lists(values).map(msgspec.json.encode).map(msgspec.Raw),
     kwargs=st.dictionaries(text, values).map(msgspec.json.encode).map(msgspec.Raw),
-    queue=text,
-    priority=st.integers(-255, 255),
-    eta=st.none() | numbers,
-    expires=st.none() | numbers,
-    sent=numbers,
+    queue=st.text(characters, min_size=1, max_size=MAX_QUEUE_LENGTH),
+    priority=st.sampled_from(PRIORITIES),
+    eta=st.none() | times,
+    expires=st.none() | times,
+    sent=times,
     max_retries=st.none() | st.integers(0, 2**63) | st.just(msgspec.UNSET),
     soft_time_limit=numbers | st.just(msgspec.UNSET),
     time_limit=numbers | st.just(msgspec.UNSET),
@@ -158,6 +172,33 @@ def test_a_message_written_with_spaces_is_read_as_well() -> None:
 )  # fmt: skip
 def test_bytes_that_are_no_message_are_refused(data: tuple[str, bytes]) -> None:
     assert read(data[1]) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": ""},
+        {"id": "a" * (MAX_ID_LENGTH + 1)},
+        {"task": "t" * (MAX_NAME_LENGTH + 1)},
+        {"queue": ""},
+        {"queue": "q" * (MAX_QUEUE_LENGTH + 1)},
+        {"priority": PRIORITIES.start - 1},
+        {"priority": PRIORITIES.stop},
+        {"priority": 2**70},
+        *({name: time} for name in ("eta", "expires", "sent") for time in (-1e13, 1e13, 1e308)),
+    ],
+    ids=lambda fields: f"{fields!s:.30}",
+)
+def test_what_no_engine_need_store_is_refused(fields: dict[str, Any]) -> None:
+    assert read(json.dumps({"id": "a", "task": "t"} | fields).encode()) is None
+
+
+def test_any_moment_that_a_datetime_can_name_is_read() -> None:
+    latest = datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))
+    earliest = datetime.min.replace(tzinfo=timezone(timedelta(hours=23)))
+
+    for at in (earliest.timestamp(), latest.timestamp()):
+        assert decode(encode(Message(id="a", task="t", eta=at, expires=at, sent=at))).eta == at
 
 
 @pytest.mark.parametrize("depth", [*range(100, 1100, 50), 2000, 5000, 20_000])

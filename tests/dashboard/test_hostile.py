@@ -27,7 +27,10 @@ from tests.pages.hostile import HOSTILE, SCRIPTED, assert_harmless, hurt, plante
 
 expect.set_options(timeout=TOLD)
 
-QUEUE = HOSTILE.replace("\r\n", "")  # a form would send other line breaks than it was given
+QUEUE = (
+    '</title></textarea>"\'><img src=x onerror=window.hurt=2>" autofocus onfocus=window.hurt=3 x="'
+)
+"""As long as a queue's name may be, and without line breaks: a form would send others."""
 FAILURE = Failure(HOSTILE, HOSTILE, f"Traceback\n{HOSTILE}\n{HOSTILE}")
 POISON = Failure("WorkerLostError", f"{HOSTILE}; poison: {HOSTILE}", HOSTILE)
 JSON = Raw(json.dumps({HOSTILE: [HOSTILE, SCRIPTED, {HOSTILE: HOSTILE}]}).encode())

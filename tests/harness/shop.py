@@ -172,7 +172,7 @@ def kill_own_process(self: Task[..., None], number: int = signal.SIGKILL) -> Non
     note("start", task=self.request.id)
     note("dies", task=self.request.id)
     os.kill(os.getpid(), number)
-    time.sleep(10)
+    time.sleep(10)  # kill() may return before the process ends
 
 
 @app.task(bind=True, max_retries=None)
@@ -399,7 +399,7 @@ def die(self: Task[..., Any], way: str) -> Any:
     if way in ("SIGKILL", "SIGSEGV", "SIGABRT"):
         note("dies", task=self.request.id)
         os.kill(os.getpid(), getattr(signal, way))
-        time.sleep(10)
+        time.sleep(10)  # kill() may return before the process ends
     elif way == "SIGTERM":
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
@@ -423,7 +423,7 @@ def die(self: Task[..., Any], way: str) -> Any:
         if not group:
             # What the kernel would do, where nobody may tell it to.
             os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(10)
+            time.sleep(10)  # kill() may return before the process ends
     elif way == "RecursionError":
 
         def deeper() -> int:
@@ -476,7 +476,7 @@ def counts_up(self: Task[..., int], to: int, dies_at: int) -> int:
         if number == dies_at and self.request.losses == 0:
             note("dies", task=self.request.id)
             os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(10)
+            time.sleep(10)  # kill() may return before the process ends
         note("step", task=self.request.id, number=number)
         self.save(number + 1)
         self.progress(number + 1, to, f"step {number + 1}")
@@ -532,7 +532,7 @@ def hooked(self: Task[..., str], way: str) -> str:
         hang("gil")
     if way == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(10)
+        time.sleep(10)  # kill() may return before the process ends
     return way
 
 

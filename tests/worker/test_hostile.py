@@ -75,6 +75,9 @@ KINDS = [
     Kind(lambda roll, good: b"null"),
     Kind(lambda roll, good: b"[]"),
     replacing(b"1.0", b'"yesterday"'),
+    replacing(b'"sent"', b'"priority":%d,"sent"' % 2**70),
+    replacing(b"1.0", b"1e300"),
+    replacing(b'"args"', b'"queue":"","args"'),
 ]  # fmt: skip
 """Of the kinds a broker may be given."""
 
@@ -374,3 +377,30 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(small_volume: Path, tmp_p
         assert worker.process.poll() is None
         for task_id in stored:
             assert shop.record(task_id).state in FINAL
+
+
+def test_a_database_whose_directory_is_away_for_a_moment_ends_no_worker(tmp_path: Path) -> None:
+    """What runs meanwhile goes on; a process that is killed meanwhile is replaced after it."""
+    place, elsewhere = tmp_path / "volume", tmp_path / "elsewhere"
+    place.mkdir()
+    with ExitStack() as stack:
+        shop = Shop(tmp_path, stack)
+        shop.database = place / "shop.db"
+        shop.environment["SHOP_URL"] = f"sqlite:///{shop.database}"
+        shop.open()
+        stack.callback(lambda: shop.app.close())
+        worker = shop.work(processes=2)
+        slow = shop.tasks.work.delay(3.0)
+        until(lambda: shop.history("start"), what="it runs")
+        busy = shop.history("start")[0]["pid"]
+        (idle,) = (pid for pid in worker.processes if pid != busy)
+        place.rename(elsewhere)
+        until(lambda: "heartbeat failed" in worker.output(), what="the supervisor has noticed")
+        until(lambda: "cannot reach the broker" in worker.output(), what="a process has noticed")
+        worker.kill_process(idle)
+        until(lambda: "died: signal 9" in worker.output(), what="that it died is noticed")
+        elsewhere.rename(place)
+        until(lambda: set(worker.processes) - {idle, busy}, what="another process")
+        shop.finish(slow.id, shop.tasks.noop.delay(1).id)
+        assert worker.process.poll() is None and "Traceback" not in worker.output()
+        assert [x["task"] for x in shop.history("start")] == [slow.id], "once"

@@ -87,6 +87,29 @@ class SettlingPromises(Timeline):
         assert broker.claim("w/0", ["default"], 1).deliveries == []
         assert [each.id for each in broker.claim("w/0", ["slow"], 1).deliveries] == ["a"]
 
+    @pytest.mark.parametrize(
+        "spoilt",
+        [b"", b"{", encode(message("a", priority=2**70)), encode(message("a", queue="q" * 101))],
+        ids=["nothing", "half", "a priority of 71 bits", "a long queue"],
+    )
+    def test_a_retry_with_a_message_nobody_can_read_ends_its_task_and_holds_up_no_other(
+        self, broker: Engine, clock: ManualClock, spoilt: bytes
+    ) -> None:
+        self.send(broker, "a", "b")
+        first, second = self.claim(broker)
+        retry = settlements(first, clock.now())["retry with another message"]
+        bad = msgspec.structs.replace(retry, body=spoilt)
+
+        for _ in range(2):
+            assert broker.settle([bad, settlements(second, clock.now())["success"]]) == []
+
+        ended = self.record(broker, "a")
+        assert (ended.state, ended.retries, ended.finished) == (State.FAILURE, 0, clock.now())
+        assert ended.failure is not None and ended.failure.type == "MessageUnreadable"
+        assert (ended.body, ended.queue) == (first.body, "default")
+        assert [each.event for each in broker.attempts("a")] == [Event.FAIL]
+        assert self.state(broker, "b") is State.SUCCESS
+
     def test_a_failure_keeps_its_exception_and_reason(
         self, broker: Engine, clock: ManualClock
     ) -> None:

@@ -22,7 +22,7 @@ from acked.brokers.postgres.values import (
     words,
 )
 from acked.delivery import COMES_BACK, SETTLES, TRANSITIONS, Event, Failure, Settlement, State
-from acked.message import decode
+from acked.record import with_message
 
 SUCCEED = Statement("SELECT {schema}.succeed($1, $2, $3, $4, $5)", "q")
 
@@ -104,7 +104,8 @@ def _successes(batch: Sequence[Settlement]) -> list[bytes]:
 
 
 def _settlements(batch: Sequence[Settlement]) -> list[bytes]:
-    messages = [None if each.body is None else decode(each.body) for each in batch]
+    pairs = [with_message(each) for each in batch]
+    batch, messages = [each for each, _ in pairs], [message for _, message in pairs]
     return [
         int8s([each.tag for each in batch]),
         int8s([each.token for each in batch]),

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from acked.delivery import Delivery, Event, Failure, Settlement, State
-from acked.message import Message, decode, encode
-from acked.record import Attempt, Record, read_failure, read_progress
+from acked.message import Message, encode
+from acked.record import Attempt, Record, read_failure, read_progress, with_message
 
 logger = logging.getLogger("acked.broker")
 
@@ -59,7 +59,7 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
         stored.append(content)
         return len(stored) - 1 + FIRST_STORED
 
-    for each in settlements:
+    for each, message in map(with_message, settlements):
         result: int | str | bool = False
         failure: int | bool = False
         body: int | bool = False
@@ -68,8 +68,7 @@ def settlement_rows(settlements: Sequence[Settlement]) -> tuple[list[Any], list[
             result = _short(each.result) or place(each.result)
         if each.failure is not None:
             failure = place(_failure(each.failure))
-        if each.body is not None:
-            message = decode(each.body)
+        if each.body is not None and message is not None:
             body, queue, priority = place(each.body), message.queue, message.priority
         started, later = each.started, each.not_before
         rows += (

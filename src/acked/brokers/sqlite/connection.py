@@ -32,6 +32,7 @@ from acked.brokers.sqlite import wal
 from acked.brokers.sqlite.meaning import SPOILED, meaning
 from acked.brokers.sqlite.placement import check_path, check_sqlite
 from acked.brokers.sqlite.schema import set_up
+from acked.errors import BrokerUnavailable, ConfigurationError
 
 Value = int | float | str | bytes | None
 Row = tuple[Value, ...]
@@ -48,6 +49,7 @@ class Database:
         path: The database; made when it is first used.
         timeout: Seconds to wait for other writers.
         vfs: Name of an SQLite file system layer; tests put a failing disk there.
+
     """
 
     def __init__(self, path: Path, *, timeout: float, vfs: str | None = None) -> None:
@@ -55,6 +57,8 @@ class Database:
         self.path = path
         self.timeout = timeout
         self.vfs = vfs
+        # Of the directory, once the file was found or made there.
+        self._device: int | None = None
         # The latest is the next: its pages are in memory.
         self.idle: deque[Session] = deque()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -88,6 +92,36 @@ class Database:
             (version,) = fetch(connection, "PRAGMA data_version")[0]
         # Each connection counts for itself, without what it wrote itself.
         return id(session), version, connection.total_changes()
+
+    def make(self) -> None:
+        """Make the file if it is not there.
+
+        Raises:
+            BrokerUnavailable: It was there, and its directory or volume is away.
+            ConfigurationError: It was never there, and may not be.
+            OSError: It cannot be made.
+        """
+        path = self.path
+        try:
+            check_path(path)
+        except ConfigurationError as error:
+            if self._device is None:
+                raise
+            raise BrokerUnavailable(str(error), nothing_stored=True) from None
+        device = path.parent.stat().st_dev
+        if self._device not in (None, device) and not path.exists():
+            # What is stored below a mount point, nobody finds once the volume is back.
+            raise BrokerUnavailable(
+                f"{path} is gone with the volume it was on. Mount that again, or start anew what "
+                "is to make another database there.",
+                nothing_stored=True,
+            )
+        # By us, so that nobody else can read it for even a moment. SQLite gives the files beside
+        # it the same rights.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, flags, 0o600))
+        self._device = device
 
     def close(self) -> None:
         """Close every connection, each when its operation has ended."""
@@ -201,14 +235,8 @@ class Session:
 
     def _open(self) -> apsw.Connection:
         path = self.database.path
-        check_path(path)
-        # Made by us, so that nobody else can read it for even a moment. SQLite gives the files
-        # beside it the same rights.
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(path, flags, 0o600))
-        except FileExistsError:
-            pass
+            self.database.make()
         except OSError as error:
             raise meaning(error, path, self.database.timeout) from error
         identity = _identity(path)

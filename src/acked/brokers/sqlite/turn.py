@@ -11,7 +11,7 @@ import msgspec
 
 from acked.brokers.sqlite.connection import Row, fetch
 from acked.delivery import COMES_BACK, SETTLES, TRANSITIONS, Delivery, Failure, Settlement, State
-from acked.message import decode
+from acked.record import with_message
 
 AT_ONCE = 50
 """Settlements in one INSERT: few steps, and a statement short enough to be kept prepared."""
@@ -97,12 +97,10 @@ def readable(text: bytes) -> str:
 
 
 def _row(settlement: Settlement) -> Row:
+    settlement, message = with_message(settlement)
     event, failure = settlement.event, settlement.failure
     outcome, back = _AFTER[event]
-    queue, priority = None, None
-    if settlement.body is not None:
-        message = decode(settlement.body)
-        queue, priority = message.queue, message.priority
+    queue, priority = (None, None) if message is None else (message.queue, message.priority)
     return (
         settlement.tag, settlement.token, outcome, back, event.value, settlement.at,
         settlement.started, settlement.not_before, settlement.reason, settlement.counts,
