@@ -11,7 +11,7 @@ import msgspec
 
 from acked.config import Settings, check_limits, check_queue, did_you_mean
 from acked.errors import ConfigurationError, NotSendable, TimeLimitExceeded
-from acked.message import PRIORITIES, Message
+from acked.message import MAX_NAME_LENGTH, PRIORITIES, Message
 from acked.outcome import MAX_LOSSES, TaskPolicy
 from acked.rate import Rate
 from acked.retry import DEFAULT_JITTER, RetryPolicy, backoff_factor, check_seconds, jitter_share
@@ -148,6 +148,10 @@ def task_options(
         ConfigurationError: An option is not known, has a value that cannot work, or contradicts
             another.
     """
+    if len(name) > MAX_NAME_LENGTH:
+        raise ConfigurationError(
+            f"a task's name has at most {MAX_NAME_LENGTH} characters, got {name!r:.100}."
+        )
     where = f"task {name}: "
     for option in (*inherited, *given):
         if option in MEANINGLESS_OPTIONS:

@@ -133,6 +133,13 @@ def test_an_option_that_cannot_work_is_refused_where_it_is_written(
     assert app.tasks == {}
 
 
+def test_a_name_too_long_to_be_read_back_is_refused(app: Acked) -> None:
+    with pytest.raises(ConfigurationError, match="at most 1000 characters, got 'xxx"):
+        app.task(name="x" * 1001)(lambda: None)
+    with pytest.raises(ConfigurationError, match="at most 1000 characters"):
+        app.send_task("x" * 1001)
+
+
 def test_the_options_an_error_lists_are_those_that_can_be_given(app: Acked) -> None:
     with pytest.raises(ConfigurationError) as refused:
         made(app, nonsense=3)

@@ -49,7 +49,6 @@ class Database:
         path: The database; made when it is first used.
         timeout: Seconds to wait for other writers.
         vfs: Name of an SQLite file system layer; tests put a failing disk there.
-
     """
 
     def __init__(self, path: Path, *, timeout: float, vfs: str | None = None) -> None:
