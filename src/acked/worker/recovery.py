@@ -38,10 +38,12 @@ class Remains(msgspec.Struct, frozen=True):
     Args:
         running: The slots that were occupied.
         logged: What the tasks in them had logged, by token.
+        finished: What was settled and not written yet, by token.
     """
 
     running: list[Running] = []
     logged: dict[int, bytes] = {}
+    finished: dict[int, Settlement] = {}
 
     @classmethod
     def of(cls, section: Section) -> Remains:
@@ -126,9 +128,9 @@ class Recovery:
         """Give back what workers held whose lease ran out.
 
         A worker of this host still has its presence file (it is stopped or starved, not dead),
-        which says what it was running. Of a worker on another host nothing is known, and
-        everything it held counts as started: a task that takes its host down must not run for
-        ever.
+        which says what it was running, and what it had finished. Of a worker on another host
+        nothing is known, and everything it held counts as started: a task that takes its host
+        down must not run for ever.
         """
         directory = self._broker.presence_dir
         remains: dict[str, Remains] = {}
@@ -139,7 +141,11 @@ class Recovery:
                 continue
             try:
                 for index, section in enumerate(file.sections):
-                    remains[f"{worker}/{index}"] = Remains.of(section)
+                    # The tokens in its journal are void since the seizure, so it cannot be written
+                    # as it stands.
+                    finished = {settlement.token: settlement for settlement in section.journal()}
+                    left = Remains.of(section)
+                    remains[f"{worker}/{index}"] = msgspec.structs.replace(left, finished=finished)
             finally:
                 file.close()
         self._settle(seized, remains, Death(how="its lease ran out", whole=True))
@@ -157,6 +163,9 @@ class Recovery:
         aftermath: list[Aftermath] = []
         for held in seized:
             left = remains.get(held.consumer, _NOTHING)
+            if (finished := left.finished.get(held.seized_token)) is not None:
+                self._owed.append(_taken_over(finished, held))
+                continue
             slots = left.running
             own = next((entry for entry in slots if entry.token == held.seized_token), None)
             outcome = outcome_of_death(held, {entry.token for entry in slots}, death)
@@ -206,6 +215,11 @@ def _as_started(seized: Sequence[Delivery]) -> dict[str, Remains]:
         unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
         remains.setdefault(held.consumer, Remains()).running.append(unseen)
     return remains
+
+
+def _taken_over(finished: Settlement, held: Delivery) -> Settlement:
+    """*finished*, which the one before settled with, as a settlement of who holds it now."""
+    return msgspec.structs.replace(finished, token=held.token, tag=held.tag, consumer=held.consumer)
 
 
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:
