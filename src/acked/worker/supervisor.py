@@ -29,7 +29,7 @@ from acked.worker.opening import Opening
 from acked.worker.options import WorkerOptions
 from acked.worker.place import Place
 from acked.worker.presence import Presence
-from acked.worker.recovery import Recovery
+from acked.worker.recovery import Recovery, log_held_yet
 from acked.worker.upkeep import GaveUp, Upkeep
 
 logger = logging.getLogger("acked.worker")
@@ -238,9 +238,9 @@ class Supervisor:
                 if self._recovery.pay():
                     self._presence.remove()
                     self._broker.leave(self._worker)
-            except (BrokerError, OSError) as error:
+            except Exception as error:
                 # The presence file stays: the next worker of this host finds it and does the rest.
-                logger.error("cannot give back everything: %s", error)
+                log_held_yet("the worker", error)
         self._broker.close()
 
     # -- every turn of the loop -------------------------------------------------------------------
@@ -319,8 +319,8 @@ class Supervisor:
             place.aftermath += self._recovery.recover_section(
                 place.section, place.consumer, place.unrecovered
             )
-        except (BrokerError, OSError) as error:
-            logger.error("cannot give back what %s held yet: %s", place.consumer, error)
+        except Exception as error:
+            log_held_yet(place.consumer, error)
             return
         place.unrecovered = None
         place.section.clear()
