@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-from acked.supervision import Death
+from acked.supervision import Death, restart_delay
 from acked.worker.presence import Section
 from acked.worker.wire import Aftermath
 
@@ -29,7 +29,8 @@ class Place:
         started_at: Monotonic time at which its process was started.
         deaf_since: Monotonic time since which its process counts as having lost the broker; None
             while it does not.
-        deaths: Monotonic times at which processes died that had only just been started.
+        deaths: Monotonic times at which processes died that had only just been started, or could
+            not be.
         start_at: Not before this time is another one started.
         death: Why this worker itself killed it.
         unrecovered: How it died, while what it held is still to be given back.
@@ -54,6 +55,14 @@ class Place:
         self.unrecovered: Death | None = None
         self.aftermath: list[Aftermath] = []
         self.lock = threading.Lock()
+
+    def put_off(self, now: float) -> float:
+        """Its process died young, or could not be started: the next start waits, and longer each
+        time; how many seconds."""
+        self.deaths = [*self.deaths[-20:], now]
+        delay = restart_delay(self.deaths, now)
+        self.start_at = now + delay
+        return delay
 
     def kill(self, death: Death) -> None:
         """Kill its process for the reason *death* gives; the caller holds `lock`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import select
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from acked.broker import Beat, Engine
 from acked.errors import BrokerError, ConfigurationError
-from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
+from acked.supervision import SHORT_LIFE, Death, how_it_died
 from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer, ForkServers
 from acked.worker.guard import Guard
@@ -35,6 +36,8 @@ from acked.worker.upkeep import GaveUp, Upkeep
 logger = logging.getLogger("acked.worker")
 
 TICK = 0.1
+PATIENCE = 5.0
+"""Seconds after the grace in which a fork server has to say that what was killed is gone."""
 
 
 class Supervisor:
@@ -106,10 +109,11 @@ class Supervisor:
             return self._stop_at is not None
         # While the broker is away nothing can be given back. Past its grace the worker ends
         # without: its presence file tells the next one.
-        late = self._stop_at is not None and time.monotonic() >= self._stop_at
-        gone = all(
-            p.pid is None and not p.asked and (p.unrecovered is None or late) for p in self._places
-        )
+        past = -math.inf if self._stop_at is None else time.monotonic() - self._stop_at
+        if past >= PATIENCE:
+            return True  # The fork server does not say any more who is gone; it is killed.
+        late = past >= 0
+        gone = all(p.pid is None and (not (p.asked or p.unrecovered) or late) for p in self._places)
         return gone and (self._stop_at is not None or all(p.finished for p in self._places))
 
     def _wait(self, wake: int) -> None:
@@ -138,8 +142,14 @@ class Supervisor:
             case wire.Forked(index=index, pid=pid):
                 place = self._places[index]
                 place.pid, place.asked, place.started_at = pid, False, time.monotonic()
+                place.aftermath = []
                 if self._stop_at is not None:
                     place.ask_to_leave()
+            case wire.NotForked(index=index, text=text):
+                place = self._places[index]
+                place.asked, delay = False, place.put_off(time.monotonic())
+                logger.error("process %s not started: %s; again in %.1f s",
+                             place.consumer, text, delay)  # fmt: skip
             case wire.Ended(index=index, pid=pid, status=status):
                 how = f"{how_it_died(status)}, pid {pid}"
                 self._process_ended(self._places[index], how, clean=status == 0)
@@ -288,7 +298,7 @@ class Supervisor:
             return
         place.asked, place.death, place.leaving = True, None, False
         place.generation = server.generation
-        aftermath, place.aftermath = place.aftermath[:100], []
+        aftermath = place.aftermath[:100]
         self._say(
             server, wire.Fork(index=place.index, consumer=place.consumer, aftermath=aftermath)
         )
@@ -305,9 +315,7 @@ class Supervisor:
             now, delay = time.monotonic(), 0.0
             # A task that kills its process is stopped by its own count of losses.
             if not busy and now - place.started_at < SHORT_LIFE:
-                place.deaths = [*place.deaths[-20:], now]
-                delay = restart_delay(place.deaths, now)
-            place.start_at = now + delay
+                delay = place.put_off(now)
             log = logger.error if delay else logger.warning
             log("process %s died: %s; restart in %.1f s", place.consumer, how, delay)
         place.unrecovered = death or Death(how=how)

@@ -81,7 +81,12 @@ class Template:
 
     def _fork(self, order: wire.Fork) -> None:
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No room for one more (pids.max, RLIMIT_NPROC, memory): those that run go on.
+            self._say(wire.NotForked(index=order.index, text=str(error)))
+            return
         if pid == 0:
             status = 1
             try:
@@ -274,7 +279,13 @@ def introduce(app: Acked, options: WorkerOptions) -> wire.Hello:
 
 
 if __name__ == "__main__":
-    # Not sys.exit: a thread that the application left running must not keep this process.
-    code = main(sys.argv[1:])
-    sys.stderr.flush()
-    os._exit(code)
+    code = 1
+    try:
+        code = main(sys.argv[1:])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        # Not sys.exit: a thread that the application left running must not keep this process.
+        os._exit(code)
