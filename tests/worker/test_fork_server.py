@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from acked.delivery import State
+from tests.harness.privileges import need_root
 from tests.harness.workers import ROOT, Worker, alive, until
 from tests.worker.conftest import Shop
 
@@ -84,3 +85,35 @@ def test_a_stop_does_not_wait_for_a_fork_server_that_hangs(shop: Shop, forks: Pa
     assert worker.stop(signal.SIGQUIT, within=25) == 0
     assert not alive(template)
     assert shop.record(running.id).state is State.QUEUED
+
+
+WITHOUT_THE_RIGHT = ("setpriv", "--bounding-set", "-kill")
+"""To kill what runs as another user, as a worker that is not root."""
+
+
+def test_a_program_that_may_not_be_killed_keeps_nobody_from_working(shop: Shop) -> None:
+    need_root("run a program as another user")
+    worker = shop.work(processes=1, prefix=WITHOUT_THE_RIGHT)
+    limited = shop.tasks.runs_as_another.delay(60.0)
+    (line,) = until(lambda: shop.history("spawned"), what="the program")
+    try:
+        assert shop.finish(limited.id)[0].state is State.FAILURE
+        assert shop.tasks.noop.delay(4).get(timeout=10) == 4
+        assert worker.stop() == 0
+        assert alive(line["child"])
+        assert worker.output().count("may not be killed") == 1
+    finally:
+        os.kill(line["child"], signal.SIGKILL)
+
+
+def test_limits_hold_beside_a_process_that_may_not_be_killed(shop: Shop) -> None:
+    need_root("make a process another user's")
+    shop.work(prefix=WITHOUT_THE_RIGHT)
+    foreign = shop.tasks.becomes_another.delay(60.0)
+    shop.started(foreign.id)
+    (line,) = shop.history("start")
+    try:
+        limited = shop.tasks.overruns.delay("sleep")
+        assert shop.finish(limited.id)[0].state is State.FAILURE
+    finally:
+        os.kill(line["pid"], signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -10,6 +11,8 @@ import threading
 from acked.supervision import Death, restart_delay
 from acked.worker.presence import Section
 from acked.worker.wire import Aftermath
+
+logger = logging.getLogger("acked.worker")
 
 
 class Place:
@@ -68,8 +71,13 @@ class Place:
         """Kill its process for the reason *death* gives; the caller holds `lock`."""
         self.death = death
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                # A task has made it another user's.
+                logger.error("process %s, pid %d, may not be killed", self.consumer, self.pid)
 
     def ask_to_leave(self) -> None:
         """Let its process finish what it runs and end.
@@ -79,5 +87,5 @@ class Place:
         self.leaving = True
         self.section.ask_to_leave()
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGTERM)
