@@ -25,6 +25,7 @@ from acked.supervision import SHORT_LIFE, Death, how_it_died
 from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer, ForkServers
 from acked.worker.guard import Guard
+from acked.worker.lines import LAST_WORDS, LineWriter
 from acked.worker.memory import resident_kib
 from acked.worker.opening import Opening
 from acked.worker.options import WorkerOptions
@@ -65,6 +66,7 @@ class Supervisor:
         self._opening: tuple[ForkServer, Opening] | None = None
         self._places: list[Place] = []
         self._servers = ForkServers(target, options)
+        self._lines = LineWriter()
         self._signals: list[int] = []
         self._stop_at: float | None = None
         self._failure: str | None = None
@@ -79,7 +81,8 @@ class Supervisor:
             0 after a stop, 1 when the application cannot be imported, or the broker cannot be
             opened or has not answered for long.
         """
-        logs.configure(self._options.loglevel, self._options.log_format, worker=self._worker)
+        options, lines = self._options, self._lines
+        logs.configure(options.loglevel, options.log_format, lines, worker=self._worker)
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -97,10 +100,10 @@ class Supervisor:
                     self._keep()
         finally:
             self._end()
-        if (failure := self._failure or self._gave_up) is not None:
-            print(f"acked: {failure}", file=sys.stderr)
-            return 1
-        return 0
+            if (failure := self._failure or self._gave_up) is not None:
+                lines.write(f"acked: {failure}\n")
+            lines.drain(LAST_WORDS)
+        return 0 if failure is None else 1
 
     def _finished(self) -> bool:
         if self._failure is not None:
@@ -214,7 +217,9 @@ class Supervisor:
         self._recovery = Recovery(broker, by=self._me, policies=hello.policies)
         self._upkeep = Upkeep(broker, beat, hello, self._recovery, by=self._me, memory=self._memory)
         self._upkeep.begin(time.monotonic())
-        self._guard = Guard(self._places, options.coroutines, patience=hello.watchdog * 5)
+        self._guard = Guard(
+            self._places, options.coroutines, patience=hello.watchdog * 5, lines=self._lines
+        )
         self._guard.start()
 
     def _memory(self) -> int:
