@@ -68,6 +68,7 @@ class Supervisor:
         self._servers = ForkServers(target, options)
         self._lines = LineWriter()
         self._signals: list[int] = []
+        self._to_reload = False
         self._stop_at: float | None = None
         self._failure: str | None = None
         self._gave_up: str | None = None
@@ -276,6 +277,8 @@ class Supervisor:
         if orders is not None:
             self._guard.obey(orders)
         stopping = self._stop_at is not None
+        if self._to_reload and self._servers.can_start and not stopping:
+            self._reload()
         self._servers.keep(now, stopping=stopping)
         if self._servers.replacing and not stopping:
             self._replace_one()
@@ -344,7 +347,10 @@ class Supervisor:
         while self._signals:
             number = self._signals.pop(0)
             if number == signal.SIGHUP:
-                self._reload()
+                self._to_reload = True
+                if not self._servers.can_start:
+                    # What is being imported may have read some of the code before it was changed.
+                    logger.warning("%s is reloaded once it has been imported", self._target)
             elif number == signal.SIGQUIT or (
                 number == signal.SIGINT and self._stop_at is not None
             ):
@@ -362,8 +368,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Import the application anew and replace the processes one by one."""
-        if self._stop_at is not None or not self._servers.can_start:
-            return
+        self._to_reload = False
         logger.warning("reloading %s", self._target)
         self._servers.start()
 
