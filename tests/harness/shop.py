@@ -385,6 +385,24 @@ def spawns(self: Task[..., None], how: str, seconds: float = 60.0) -> None:
     time.sleep(seconds)
 
 
+@app.task(bind=True, time_limit=1)
+def runs_as_another(self: Task[..., None], seconds: float) -> None:
+    """Wait for a program of another user, as sudo runs one."""
+    child = subprocess.Popen(
+        ["setpriv", "--reuid", "65534", "--clear-groups", "sleep", str(seconds)]
+    )
+    note("spawned", task=self.request.id, child=child.pid)
+    child.wait()
+
+
+@app.task(bind=True, time_limit=1)
+def becomes_another(self: Task[..., None], seconds: float) -> None:
+    """Make the process another user's."""
+    note("start", task=self.request.id)
+    os.setresuid(65534, 65534, 65534)
+    time.sleep(seconds)
+
+
 class BadText(Exception):
     """An exception that cannot say what it is."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -121,6 +123,42 @@ def test_what_a_killed_process_wrote_is_there_to_read(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     assert [entry.token for entry in mine.sections[0].running()] == [42]
     assert [s.id for s in mine.sections[0].journal()] == ["task-9"]
+
+
+def test_a_worker_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Presence.create(tmp_path, "w1", sections=4, slots=101)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_worker_was_making_when_it_was_killed_is_deleted(tmp_path: Path) -> None:
+    left_over, made_now = tmp_path / ".w1.presence", tmp_path / ".w2.presence"
+    left_over.touch()
+    with made_now.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert list(presence.dead(tmp_path, known="w3")) == []
+        assert list(tmp_path.iterdir()) == [made_now]
+
+
+def test_a_worker_whose_file_is_deleted_while_it_is_made_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, looked = fcntl.flock, []
+
+    def after_a_neighbour_has_looked(file: int, how: int) -> None:
+        if not looked:
+            looked.append(file)
+            list(presence.dead(tmp_path, known="w2"))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_a_neighbour_has_looked)
+    mine = Presence.create(tmp_path, "w1", sections=1, slots=1)
+    assert mine.path.exists()
 
 
 def test_a_file_that_is_no_presence_is_left_alone(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,44 @@ def test_a_hangup_replaces_the_processes_one_by_one_and_loses_nothing(shop: Shop
     verdict = shop.check([r.id for r in results])
     assert verdict.violations == [] and verdict.duplicates == 0
     assert worker.process.poll() is None
+
+
+DEPLOYED = """
+import os, time
+from pathlib import Path
+from acked import Acked
+here = Path(os.environ["DEPLOYED"])
+version = (here / "version").read_text()
+(here / "imported").write_text(version)
+while (here / "slow").exists():
+    time.sleep(0.01)
+app = Acked("deployed", broker=os.environ["SHOP_URL"])
+@app.task
+def which():
+    return version
+"""
+
+
+def test_a_hangup_during_a_reload_is_followed_by_another(shop: Shop, tmp_path: Path) -> None:
+    slow, version, imported = (tmp_path / name for name in ("slow", "version", "imported"))
+    (tmp_path / "deployed.py").write_text(DEPLOYED)
+    version.write_text("1")
+    environment = {**shop.environment, "ACKED_TEST_PATH": str(tmp_path), "DEPLOYED": str(tmp_path)}
+    with Worker(
+        "deployed:app", "-c", "1", environment=environment, log=tmp_path / "deployed.log"
+    ) as worker:
+        worker.ready()
+        slow.touch()
+        version.write_text("2")
+        worker.process.send_signal(signal.SIGHUP)
+        until(lambda: imported.read_text() == "2", what="the reload")
+        version.write_text("3")
+        worker.process.send_signal(signal.SIGHUP)
+        until(lambda: "is reloaded once" in worker.output(), what="the hangup is heard")
+        slow.unlink()
+
+        until(lambda: "every process runs the new code" in worker.output(), what="both reloads")
+        assert shop.app.send_task("deployed.which").get(timeout=10) == "3"
 
 
 def test_a_process_is_replaced_after_its_number_of_tasks(shop: Shop) -> None:

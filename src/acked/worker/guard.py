@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from acked.broker import Order
 from acked.supervision import Death
+from acked.worker.lines import LAST_WORDS, LineWriter
 from acked.worker.place import Place
 
 logger = logging.getLogger("acked.worker")
@@ -33,12 +34,16 @@ class Guard:
         patience: Seconds for which the supervisor's own loop may stand still. What it waits for
             has a time limit each, so a loop that stands longer hangs, and the worker ends: its
             tasks are run again, by the worker that replaces it or by another.
+        lines: Where what is logged goes to.
     """
 
-    def __init__(self, places: Sequence[Place], coroutines: int, *, patience: float) -> None:
+    def __init__(
+        self, places: Sequence[Place], coroutines: int, *, patience: float, lines: LineWriter
+    ) -> None:
         self._places = places
         self._coroutines = coroutines
         self._patience = patience
+        self._lines = lines
         self._pulse = time.monotonic()
         self._kill_at: dict[int, float] = {}
         self._ended = threading.Event()
@@ -76,9 +81,13 @@ class Guard:
     def _run(self) -> None:
         while not self._ended.wait(TICK):
             now, kill_at = time.monotonic(), self._kill_at
-            if now - self._pulse > self._patience:
-                logger.critical("the supervisor has hung for %.0f s; it ends", now - self._pulse)
-                os._exit(1)
+            hung = now - self._pulse
+            if hung > self._patience:
+                try:
+                    logger.critical("the supervisor has hung for %.0f s; it ends", hung)
+                    self._lines.drain(LAST_WORDS)
+                finally:
+                    os._exit(1)
             for place in self._places:
                 with place.lock:
                     self._watch(place, now, kill_at)

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from acked.errors import ConfigurationError
 from acked.escaping import indented, one_line
@@ -39,10 +39,16 @@ KEPT_LEVEL = logging.INFO
 Keep = Callable[[int, bytes], None]
 
 
+class Stream(Protocol):
+    """Where lines are written to."""
+
+    def write(self, text: str, /) -> object: ...
+
+
 def configure(
     level: str,
     log_format: str,
-    stream: TextIO | None = None,
+    stream: Stream | None = None,
     *,
     worker: str = "",
     keep: Keep | None = None,
@@ -110,7 +116,7 @@ def _own_stderr() -> TextIO:
     return os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(logging.StreamHandler[Stream]):
     """A full disk or a closed pipe must not stop a worker from settling its tasks."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
 
-from acked.supervision import Death
+from acked.supervision import Death, restart_delay
 from acked.worker.presence import Section
 from acked.worker.wire import Aftermath
+
+logger = logging.getLogger("acked.worker")
 
 
 class Place:
@@ -29,7 +32,8 @@ class Place:
         started_at: Monotonic time at which its process was started.
         deaf_since: Monotonic time since which its process counts as having lost the broker; None
             while it does not.
-        deaths: Monotonic times at which processes died that had only just been started.
+        deaths: Monotonic times at which processes died that had only just been started, or could
+            not be.
         start_at: Not before this time is another one started.
         death: Why this worker itself killed it.
         unrecovered: How it died, while what it held is still to be given back.
@@ -55,12 +59,25 @@ class Place:
         self.aftermath: list[Aftermath] = []
         self.lock = threading.Lock()
 
+    def put_off(self, now: float) -> float:
+        """Its process died young, or could not be started: the next start waits, and longer each
+        time; how many seconds."""
+        self.deaths = [*self.deaths[-20:], now]
+        delay = restart_delay(self.deaths, now)
+        self.start_at = now + delay
+        return delay
+
     def kill(self, death: Death) -> None:
         """Kill its process for the reason *death* gives; the caller holds `lock`."""
         self.death = death
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                # A task has made it another user's.
+                logger.error("process %s, pid %d, may not be killed", self.consumer, self.pid)
 
     def ask_to_leave(self) -> None:
         """Let its process finish what it runs and end.
@@ -70,5 +87,5 @@ class Place:
         self.leaving = True
         self.section.ask_to_leave()
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGTERM)

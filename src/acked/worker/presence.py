@@ -312,21 +312,29 @@ class Presence:
 
     @classmethod
     def create(cls, directory: Path, worker: str, *, sections: int, slots: int) -> Presence:
-        """Make and lock the file of a worker that starts."""
+        """Make and lock the file of a worker that starts.
+
+        Raises:
+            OSError: There is no room for it; nothing is left of it.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / f"{worker}{SUFFIX}"
         # Made under another name and locked before it appears, so that nobody finds it unlocked.
         draft = directory / f".{worker}{SUFFIX}"
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = _make_locked(draft)
         header = {
             "format": FORMAT, "worker": worker, "pid": os.getpid(),
             "sections": sections, "slots": slots,
         }  # fmt: skip
-        # Allocated, not only sized: a store into a hole of a full volume would be a SIGBUS.
-        os.posix_fallocate(descriptor, 0, HEADER + sections * Section.size(slots))
-        os.pwrite(descriptor, json.dumps(header).encode().ljust(HEADER, b"\0"), 0)
-        os.rename(draft, path)
+        try:
+            # Allocated, not only sized: a store into a hole of a full volume would be a SIGBUS.
+            os.posix_fallocate(descriptor, 0, HEADER + sections * Section.size(slots))
+            os.pwrite(descriptor, json.dumps(header).encode().ljust(HEADER, b"\0"), 0)
+            os.rename(draft, path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
         return cls(path, descriptor)
 
     def close(self) -> None:
@@ -340,6 +348,32 @@ class Presence:
     def remove(self) -> None:
         """Delete the file."""
         self.path.unlink(missing_ok=True)
+
+
+def _make_locked(path: Path) -> int:
+    """Make a file and lock it; its descriptor."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        # A neighbour found it between the two steps, unlocked, and took it for left over.
+        os.close(descriptor)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Delete a file that its worker was making when it was killed."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass  # It is being made right now.
+    finally:
+        os.close(descriptor)
 
 
 def read(directory: Path, worker: str) -> Presence | None:
@@ -357,7 +391,8 @@ def read(directory: Path, worker: str) -> Presence | None:
 
 
 def dead(directory: Path, *, known: str) -> Iterator[Presence]:
-    """Presence files of workers that are dead, each locked by us until it is closed.
+    """Presence files of workers that are dead, each locked by us until it is closed. What is left
+    of workers that were killed while they made theirs is deleted.
 
     Args:
         known: This worker's own name, left out.
@@ -367,9 +402,12 @@ def dead(directory: Path, *, known: str) -> Iterator[Presence]:
     except OSError:
         return
     for name in names:
-        if not name.endswith(SUFFIX) or name.startswith(".") or name == known + SUFFIX:
+        if not name.endswith(SUFFIX) or name == known + SUFFIX:
             continue
         path = directory / name
+        if name.startswith("."):
+            _remove_left_over(path)
+            continue
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:

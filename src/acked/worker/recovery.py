@@ -2,6 +2,9 @@
 
 The same three steps serve a dead process, a whole worker killed on this host, and one whose lease
 ran out: write the settlements it had finished, take over what it held, decide what each comes to.
+
+One delivery that cannot be settled, whatever the error, ends as FAILURE and keeps no other from it:
+a supervisor that ended over it would leave the same to the next.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import msgspec
 
 from acked import message as messages
 from acked.broker import Engine, worker_of
-from acked.delivery import Delivery, Event, Settlement
+from acked.delivery import Delivery, Event, Failure, Settlement
 from acked.errors import BrokerError, MessageUnreadable
 from acked.execute import log_end
 from acked.options import with_overrides
@@ -38,15 +41,18 @@ class Remains(msgspec.Struct, frozen=True):
     Args:
         running: The slots that were occupied.
         logged: What the tasks in them had logged, by token.
+        finished: What was settled and not written yet, by token.
     """
 
     running: list[Running] = []
     logged: dict[int, bytes] = {}
+    finished: dict[int, Settlement] = {}
 
     @classmethod
     def of(cls, section: Section) -> Remains:
         """Those in *section*."""
-        return cls(section.running(), section.logged())
+        finished = {settlement.token: settlement for settlement in section.journal()}
+        return cls(section.running(), section.logged(), finished)
 
 
 _NOTHING = Remains()
@@ -75,7 +81,7 @@ class Recovery:
         """Settle what is owed; whether nothing is any more."""
         if self._owed:
             try:
-                self._broker.settle(self._owed)
+                self._write(self._owed)
             except BrokerError as error:
                 logger.error("cannot settle %d deliveries yet: %s", len(self._owed), error)
                 return False
@@ -102,9 +108,10 @@ class Recovery:
         Raises:
             BrokerError: Nothing was taken over yet; calling again is harmless.
         """
-        self._write_journal(section)
+        left = _left_in(section, consumer)
+        self._write(list(left.finished.values()))
         seized = self._broker.seize(consumer, by=self._by)
-        return self._settle(seized, {consumer: Remains.of(section)}, death)
+        return self._settle(seized, {consumer: left}, death)
 
     def recover_worker(self, dead: Presence) -> int:
         """Give back everything a dead worker held, and remove its file; how many deliveries.
@@ -114,8 +121,9 @@ class Recovery:
         """
         remains: dict[str, Remains] = {}
         for index, section in enumerate(dead.sections):
-            self._write_journal(section)
-            remains[f"{dead.worker}/{index}"] = Remains.of(section)
+            consumer = f"{dead.worker}/{index}"
+            remains[consumer] = left = _left_in(section, consumer)
+            self._write(list(left.finished.values()))
         seized = self._broker.seize(dead.worker, by=self._by)
         self._settle(seized, remains, Death(how="its worker was killed", whole=True))
         dead.remove()
@@ -126,9 +134,9 @@ class Recovery:
         """Give back what workers held whose lease ran out.
 
         A worker of this host still has its presence file (it is stopped or starved, not dead),
-        which says what it was running. Of a worker on another host nothing is known, and
-        everything it held counts as started: a task that takes its host down must not run for
-        ever.
+        which says what it was running, and what it had finished. Of a worker on another host
+        nothing is known, and everything it held counts as started: a task that takes its host
+        down must not run for ever.
         """
         directory = self._broker.presence_dir
         remains: dict[str, Remains] = {}
@@ -139,15 +147,42 @@ class Recovery:
                 continue
             try:
                 for index, section in enumerate(file.sections):
-                    remains[f"{worker}/{index}"] = Remains.of(section)
+                    consumer = f"{worker}/{index}"
+                    remains[consumer] = _left_in(section, consumer)
             finally:
                 file.close()
         self._settle(seized, remains, Death(how="its lease ran out", whole=True))
 
-    def _write_journal(self, section: Section) -> None:
-        finished = section.journal()
-        if finished:
-            self._broker.settle(finished)
+    def _write(self, settlements: Sequence[Settlement]) -> None:
+        """Settle, each by itself where one of them cannot be written.
+
+        Raises:
+            BrokerError: Calling again is harmless.
+        """
+        if not settlements:
+            return
+        try:
+            self._broker.settle(settlements)
+        except BrokerError:
+            raise
+        except Exception:
+            for settlement in settlements:
+                self._write_alone(settlement)
+
+    def _write_alone(self, settlement: Settlement) -> None:
+        try:
+            self._broker.settle([settlement])
+        except BrokerError:
+            raise
+        except Exception as error:
+            logger.exception("task %s cannot be settled; it ends as FAILURE", settlement.id)
+            instead = _cannot_settle(settlement, error, at=self._broker.clock.now())
+            try:
+                self._broker.settle([instead])
+            except BrokerError:
+                raise
+            except Exception:
+                logger.exception("nor can that be stored of task %s", settlement.id)
 
     def _settle(
         self, seized: Sequence[Delivery], remains: Mapping[str, Remains], death: Death
@@ -157,26 +192,41 @@ class Recovery:
         aftermath: list[Aftermath] = []
         for held in seized:
             left = remains.get(held.consumer, _NOTHING)
-            slots = left.running
-            own = next((entry for entry in slots if entry.token == held.seized_token), None)
-            outcome = outcome_of_death(held, {entry.token for entry in slots}, death)
-            name, policy = self._policy_of(held, own)
-            settlement = decide(
-                held, outcome, policy, now=now, roll=random.random(),
-                started=None if own is None else own.started or now,
-            )  # fmt: skip
-            log = left.logged.get(held.seized_token, b"") if settlement.started else b""
-            settlement = msgspec.structs.replace(
-                settlement, consumer=held.consumer, log=log.decode(errors="replace")
-            )
-            self._owed.append(settlement)
-            self.counting.lost(held, name, settlement)
-            if settlement.reason:
-                log_end(name, held, settlement)
-            if own is not None and settlement.event in (Event.FAIL, Event.RETRY, Event.REVOKE):
-                aftermath.append(_aftermath(held, settlement))
+            # Where the lease ran out the seizure came first, and what it had finished could not be
+            # written by the token it had.
+            if (finished := left.finished.get(held.seized_token)) is not None:
+                self._owed.append(_taken_over(finished, held))
+                continue
+            try:
+                aftermath += self._decide(held, left, death, now)
+            except Exception as error:
+                logger.exception("cannot tell what becomes of task %s", held.id)
+                unstarted = Settlement.unstarted(held, at=now)
+                self._owed.append(_cannot_settle(unstarted, error, at=now))
         self.pay()
         return aftermath
+
+    def _decide(self, held: Delivery, left: Remains, death: Death, now: float) -> list[Aftermath]:
+        """Owe what *held* comes to; what is left to be run of its hooks."""
+        slots = left.running
+        own = next((entry for entry in slots if entry.token == held.seized_token), None)
+        outcome = outcome_of_death(held, {entry.token for entry in slots}, death)
+        name, policy = self._policy_of(held, own)
+        settlement = decide(
+            held, outcome, policy, now=now, roll=random.random(),
+            started=None if own is None else own.started or now,
+        )  # fmt: skip
+        log = left.logged.get(held.seized_token, b"") if settlement.started else b""
+        settlement = msgspec.structs.replace(
+            settlement, consumer=held.consumer, log=log.decode(errors="replace")
+        )
+        self.counting.lost(held, name, settlement)
+        if settlement.reason:
+            log_end(name, held, settlement)
+        self._owed.append(settlement)
+        if own is not None and settlement.event in (Event.FAIL, Event.RETRY, Event.REVOKE):
+            return [_aftermath(held, settlement)]
+        return []
 
     def _policy_of(self, held: Delivery, own: Running | None) -> tuple[str, TaskPolicy]:
         """Name and policy of the task *held* is for, the message's overrides applied.
@@ -199,6 +249,21 @@ class Recovery:
         return message.task, policy
 
 
+def log_held_yet(who: str, error: Exception) -> None:
+    """What *who* held could not be given back, and the caller will try again."""
+    bug = not isinstance(error, (BrokerError, OSError))
+    logger.error("cannot give back what %s held yet: %s", who, error, exc_info=bug)
+
+
+def _left_in(section: Section, consumer: str) -> Remains:
+    """What *consumer* left in its *section*; nothing where that cannot be read."""
+    try:
+        return Remains.of(section)
+    except Exception:
+        logger.exception("cannot read what %s left", consumer)
+        return _NOTHING
+
+
 def _as_started(seized: Sequence[Delivery]) -> dict[str, Remains]:
     """What their holders would have left if all of *seized* had been running."""
     remains: dict[str, Remains] = {}
@@ -206,6 +271,21 @@ def _as_started(seized: Sequence[Delivery]) -> dict[str, Remains]:
         unseen = msgspec.structs.replace(HELD_UNSEEN, token=held.seized_token)
         remains.setdefault(held.consumer, Remains()).running.append(unseen)
     return remains
+
+
+def _taken_over(finished: Settlement, held: Delivery) -> Settlement:
+    """*finished*, which the one before settled with, as a settlement of who holds it now."""
+    return msgspec.structs.replace(finished, token=held.token, tag=held.tag, consumer=held.consumer)
+
+
+def _cannot_settle(settlement: Settlement, error: Exception, *, at: float) -> Settlement:
+    """FAILURE in place of *settlement*, which raised *error* when it was made or written."""
+    failure = Failure("InternalError", f"{type(error).__name__} while the attempt was settled")
+    return Settlement(
+        id=settlement.id, token=settlement.token, tag=settlement.tag, event=Event.FAIL, at=at,
+        started=settlement.started, reason=str(failure), failure=failure,
+        consumer=settlement.consumer,
+    )  # fmt: skip
 
 
 def _aftermath(held: Delivery, settlement: Settlement) -> Aftermath:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import select
@@ -20,21 +21,24 @@ from pathlib import Path
 
 from acked.broker import Beat, Engine
 from acked.errors import BrokerError, ConfigurationError
-from acked.supervision import SHORT_LIFE, Death, how_it_died, restart_delay
+from acked.supervision import SHORT_LIFE, Death, how_it_died
 from acked.worker import logs, wire
 from acked.worker.forkserver import ForkServer, ForkServers
 from acked.worker.guard import Guard
+from acked.worker.lines import LAST_WORDS, LineWriter
 from acked.worker.memory import resident_kib
 from acked.worker.opening import Opening
 from acked.worker.options import WorkerOptions
 from acked.worker.place import Place
 from acked.worker.presence import Presence
-from acked.worker.recovery import Recovery
+from acked.worker.recovery import Recovery, log_held_yet
 from acked.worker.upkeep import GaveUp, Upkeep
 
 logger = logging.getLogger("acked.worker")
 
 TICK = 0.1
+PATIENCE = 5.0
+"""Seconds after the grace in which a fork server has to say that what was killed is gone."""
 
 
 class Supervisor:
@@ -62,7 +66,9 @@ class Supervisor:
         self._opening: tuple[ForkServer, Opening] | None = None
         self._places: list[Place] = []
         self._servers = ForkServers(target, options)
+        self._lines = LineWriter()
         self._signals: list[int] = []
+        self._to_reload = False
         self._stop_at: float | None = None
         self._failure: str | None = None
         self._gave_up: str | None = None
@@ -76,7 +82,8 @@ class Supervisor:
             0 after a stop, 1 when the application cannot be imported, or the broker cannot be
             opened or has not answered for long.
         """
-        logs.configure(self._options.loglevel, self._options.log_format, worker=self._worker)
+        options, lines = self._options, self._lines
+        logs.configure(options.loglevel, options.log_format, lines, worker=self._worker)
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -94,10 +101,10 @@ class Supervisor:
                     self._keep()
         finally:
             self._end()
-        if (failure := self._failure or self._gave_up) is not None:
-            print(f"acked: {failure}", file=sys.stderr)
-            return 1
-        return 0
+            if (failure := self._failure or self._gave_up) is not None:
+                lines.write(f"acked: {failure}\n")
+            lines.drain(LAST_WORDS)
+        return 0 if failure is None else 1
 
     def _finished(self) -> bool:
         if self._failure is not None:
@@ -106,10 +113,11 @@ class Supervisor:
             return self._stop_at is not None
         # While the broker is away nothing can be given back. Past its grace the worker ends
         # without: its presence file tells the next one.
-        late = self._stop_at is not None and time.monotonic() >= self._stop_at
-        gone = all(
-            p.pid is None and not p.asked and (p.unrecovered is None or late) for p in self._places
-        )
+        past = -math.inf if self._stop_at is None else time.monotonic() - self._stop_at
+        if past >= PATIENCE:
+            return True  # The fork server does not say any more who is gone; it is killed.
+        late = past >= 0
+        gone = all(p.pid is None and (not (p.asked or p.unrecovered) or late) for p in self._places)
         return gone and (self._stop_at is not None or all(p.finished for p in self._places))
 
     def _wait(self, wake: int) -> None:
@@ -138,8 +146,14 @@ class Supervisor:
             case wire.Forked(index=index, pid=pid):
                 place = self._places[index]
                 place.pid, place.asked, place.started_at = pid, False, time.monotonic()
+                place.aftermath = []
                 if self._stop_at is not None:
                     place.ask_to_leave()
+            case wire.NotForked(index=index, text=text):
+                place = self._places[index]
+                place.asked, delay = False, place.put_off(time.monotonic())
+                logger.error("process %s not started: %s; again in %.1f s",
+                             place.consumer, text, delay)  # fmt: skip
             case wire.Ended(index=index, pid=pid, status=status):
                 how = f"{how_it_died(status)}, pid {pid}"
                 self._process_ended(self._places[index], how, clean=status == 0)
@@ -204,7 +218,9 @@ class Supervisor:
         self._recovery = Recovery(broker, by=self._me, policies=hello.policies)
         self._upkeep = Upkeep(broker, beat, hello, self._recovery, by=self._me, memory=self._memory)
         self._upkeep.begin(time.monotonic())
-        self._guard = Guard(self._places, options.coroutines, patience=hello.watchdog * 5)
+        self._guard = Guard(
+            self._places, options.coroutines, patience=hello.watchdog * 5, lines=self._lines
+        )
         self._guard.start()
 
     def _memory(self) -> int:
@@ -238,9 +254,9 @@ class Supervisor:
                 if self._recovery.pay():
                     self._presence.remove()
                     self._broker.leave(self._worker)
-            except (BrokerError, OSError) as error:
+            except Exception as error:
                 # The presence file stays: the next worker of this host finds it and does the rest.
-                logger.error("cannot give back everything: %s", error)
+                log_held_yet("the worker", error)
         self._broker.close()
 
     # -- every turn of the loop -------------------------------------------------------------------
@@ -261,6 +277,8 @@ class Supervisor:
         if orders is not None:
             self._guard.obey(orders)
         stopping = self._stop_at is not None
+        if self._to_reload and self._servers.can_start and not stopping:
+            self._reload()
         self._servers.keep(now, stopping=stopping)
         if self._servers.replacing and not stopping:
             self._replace_one()
@@ -288,7 +306,7 @@ class Supervisor:
             return
         place.asked, place.death, place.leaving = True, None, False
         place.generation = server.generation
-        aftermath, place.aftermath = place.aftermath[:100], []
+        aftermath = place.aftermath[:100]
         self._say(
             server, wire.Fork(index=place.index, consumer=place.consumer, aftermath=aftermath)
         )
@@ -305,9 +323,7 @@ class Supervisor:
             now, delay = time.monotonic(), 0.0
             # A task that kills its process is stopped by its own count of losses.
             if not busy and now - place.started_at < SHORT_LIFE:
-                place.deaths = [*place.deaths[-20:], now]
-                delay = restart_delay(place.deaths, now)
-            place.start_at = now + delay
+                delay = place.put_off(now)
             log = logger.error if delay else logger.warning
             log("process %s died: %s; restart in %.1f s", place.consumer, how, delay)
         place.unrecovered = death or Death(how=how)
@@ -319,8 +335,8 @@ class Supervisor:
             place.aftermath += self._recovery.recover_section(
                 place.section, place.consumer, place.unrecovered
             )
-        except (BrokerError, OSError) as error:
-            logger.error("cannot give back what %s held yet: %s", place.consumer, error)
+        except Exception as error:
+            log_held_yet(place.consumer, error)
             return
         place.unrecovered = None
         place.section.clear()
@@ -331,7 +347,10 @@ class Supervisor:
         while self._signals:
             number = self._signals.pop(0)
             if number == signal.SIGHUP:
-                self._reload()
+                self._to_reload = True
+                if not self._servers.can_start:
+                    # What is being imported may have read some of the code before it was changed.
+                    logger.warning("%s is reloaded once it has been imported", self._target)
             elif number == signal.SIGQUIT or (
                 number == signal.SIGINT and self._stop_at is not None
             ):
@@ -349,8 +368,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Import the application anew and replace the processes one by one."""
-        if self._stop_at is not None or not self._servers.can_start:
-            return
+        self._to_reload = False
         logger.warning("reloading %s", self._target)
         self._servers.start()
 

@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,9 @@ logger = logging.getLogger("acked.worker")
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 5.0
+"""Seconds in which what is killed at the end is to be gone."""
+
 MARK = "ACKED_CONSUMER_PID"
 """Environment variable that everything a task process starts inherits."""
 
@@ -81,7 +85,12 @@ class Template:
 
     def _fork(self, order: wire.Fork) -> None:
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No room for one more (pids.max, RLIMIT_NPROC, memory): those that run go on.
+            self._say(wire.NotForked(index=order.index, text=str(error)))
+            return
         if pid == 0:
             status = 1
             try:
@@ -126,8 +135,8 @@ class Template:
         process.main(self._app, section, order.consumer, self._options)
 
     def _bury(self) -> None:
-        """Collect the dead; kill what dead processes left running."""
-        died: list[int] = []
+        """Collect the dead; kill what they left running."""
+        died = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -135,31 +144,30 @@ class Template:
                 break
             if pid == 0:
                 break
+            died = True
+            self._own.discard(pid)
             index = self._children.pop(pid, None)
-            if index is None:
-                continue
-            died.append(pid)
-            kill_group(pid)
-            code = os.waitstatus_to_exitcode(status)
-            self._say(wire.Ended(index=index, pid=pid, status=code))
+            if index is not None:
+                kill_group(pid)
+                code = os.waitstatus_to_exitcode(status)
+                self._say(wire.Ended(index=index, pid=pid, status=code))
         if died:
             self._kill_orphans()
 
-    def _kill_orphans(self) -> None:
-        """Kill descendants whose task process is gone, until there are none."""
-        for _ in range(100):
-            orphans = [
-                pid
-                for pid in children_of_this_process() - self._own - set(self._children)
-                if not self._belongs_to_the_living(pid)
-            ]
-            if not orphans:
-                return
-            for pid in orphans:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+    def _kill_orphans(self) -> bool:
+        """Kill descendants whose task process is gone; whether there were any. What they have
+        started themselves is ours once they are collected."""
+        orphans = [
+            pid
+            for pid in children_of_this_process() - self._own - set(self._children)
+            if not self._belongs_to_the_living(pid)
+        ]
+        for pid in orphans:
+            if not killed(pid):
+                # It runs as another user (sudo), and ends when it likes. Nobody waits for it.
+                self._own.add(pid)
+                logger.warning("process %d, which a task left behind, may not be killed", pid)
+        return bool(orphans)
 
     def _belongs_to_the_living(self, pid: int) -> bool:
         """Whether a re-parented process was started by a task process that still lives."""
@@ -174,14 +182,14 @@ class Template:
 
     def _kill_everything(self) -> None:
         for pid in list(self._children):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            if not killed(pid):
+                del self._children[pid]
+                self._own.add(pid)
             kill_group(pid)
-        for pid in list(self._children):
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        self._children.clear()
-        self._kill_orphans()
+        deadline = time.monotonic() + PATIENCE
+        while (self._kill_orphans() or self._children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self._bury()
 
 
 def children_of_this_process() -> set[int]:
@@ -202,6 +210,17 @@ def close_quietly(descriptor: int) -> None:
     """Close *descriptor*, which may be closed already."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
+
+
+def killed(pid: int) -> bool:
+    """Kill *pid*; False where that is not allowed."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return False
+    return True
 
 
 def kill_group(leader: int) -> None:
@@ -274,7 +293,13 @@ def introduce(app: Acked, options: WorkerOptions) -> wire.Hello:
 
 
 if __name__ == "__main__":
-    # Not sys.exit: a thread that the application left running must not keep this process.
-    code = main(sys.argv[1:])
-    sys.stderr.flush()
-    os._exit(code)
+    code = 1
+    try:
+        code = main(sys.argv[1:])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        # Not sys.exit: a thread that the application left running must not keep this process.
+        os._exit(code)

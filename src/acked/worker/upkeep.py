@@ -15,7 +15,7 @@ from acked.errors import BrokerError
 from acked.supervision import RECONCILE_EVERY, on_silence
 from acked.worker import presence, wire
 from acked.worker.place import Place
-from acked.worker.recovery import Recovery
+from acked.worker.recovery import Recovery, log_held_yet
 
 logger = logging.getLogger("acked.worker")
 
@@ -189,8 +189,9 @@ class Upkeep:
             try:
                 count = self._recovery.recover_worker(dead)
                 logger.warning("worker %s is dead; %d deliveries given back", dead.worker, count)
-            except (BrokerError, OSError) as error:
-                logger.error("cannot give back what %s held yet: %s", dead.worker, error)
+            except Exception as error:
+                # Whoever ended over it would leave it to the next worker, and that to the next.
+                log_held_yet(dead.worker, error)
             finally:
                 dead.close()
 

@@ -50,6 +50,13 @@ class Forked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pid: int
 
 
+class NotForked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A process could not be started; `text` says why."""
+
+    index: int
+    text: str
+
+
 class Share(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The presence file; the descriptor that holds its lock comes with the message."""
 
@@ -80,7 +87,7 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     aftermath: list[Aftermath] = []
 
 
-FromTemplate = Hello | Failed | Ended | Forked
+FromTemplate = Hello | Failed | Ended | Forked | NotForked
 ToTemplate = Share | Fork
 
 _encoder = msgspec.json.Encoder()
