@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from acked.delivery import Delivery
 from acked.errors import ConfigurationError
 from acked.logs import get_task_logger
 from acked.message import Message
@@ -165,6 +166,22 @@ def test_the_setup_logging_signal_takes_logging_over() -> None:
         setup_logging.disconnect(own_logging)
     assert told == [logging.INFO]
     assert logging.getLogger().handlers == before
+
+
+def test_what_a_task_logs_is_kept_whoever_has_set_up_logging() -> None:
+    root, kept = logging.getLogger(), list[tuple[int, bytes]]()
+    running = current.set(Request(delivery=Delivery(id="a", token=7, body=b"")))
+    setup_logging.connect(own := lambda **_: root.setLevel(logging.WARNING))
+    try:
+        configure("INFO", "text", io.StringIO(), keep=lambda *what: kept.append(what))
+        logging.getLogger("shop").warning("low on stock")
+        logging.getLogger("shop").info("below the level that was set up")
+    finally:
+        setup_logging.disconnect(own)
+        current.reset(running)
+    ((token, line),) = kept
+    assert token == 7
+    assert line.endswith(b"WARNING low on stock")
 
 
 def test_a_receiver_that_came_later_takes_logging_over_as_well() -> None:

@@ -56,7 +56,7 @@ def configure(
     """Send what this process logs to *stream*.
 
     Leaves logging alone when the `setup_logging` signal has receivers: they are called instead,
-    with Celery's arguments.
+    with Celery's arguments. What their loggers let through is kept all the same.
 
     Args:
         level: Of `logging`, by name.
@@ -77,9 +77,12 @@ def configure(
     if log_format not in FORMATS:
         raise ConfigurationError(f"log_format must be text or json, got {log_format!r}.")
     root = logging.getLogger()
-    root.handlers[:] = [each for each in root.handlers if not isinstance(each, _Handler)]
+    ours = (_Handler, _TaskHandler)
+    root.handlers[:] = [each for each in root.handlers if not isinstance(each, ours)]
     if setup_logging.receivers:
         setup_logging.send(None, loglevel=number, logfile=None, format=log_format, colorize=False)
+        if keep is not None:
+            root.addHandler(_TaskHandler(keep))
         return
     handler = _Handler(stream if stream is not None else _own_stderr())
     handler.setFormatter(JSONFormatter(worker) if log_format == "json" else TextFormatter())
