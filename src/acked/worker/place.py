@@ -37,6 +37,7 @@ class Place:
         start_at: Not before this time is another one started.
         death: Why this worker itself killed it.
         unrecovered: How it died, while what it held is still to be given back.
+        recover_at: Not before this time is that tried again.
         aftermath: Hooks that the next one is to run.
         lock: Held to kill it, and to say that it is gone.
     """
@@ -56,6 +57,7 @@ class Place:
         self.start_at = 0.0
         self.death: Death | None = None
         self.unrecovered: Death | None = None
+        self.recover_at = 0.0
         self.aftermath: list[Aftermath] = []
         self.lock = threading.Lock()
 

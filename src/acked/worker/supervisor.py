@@ -37,6 +37,9 @@ from acked.worker.upkeep import GaveUp, Upkeep
 logger = logging.getLogger("acked.worker")
 
 TICK = 0.1
+RECOVER_AGAIN = 0.5
+"""Seconds until it is tried again to give back what a dead process held."""
+
 PATIENCE = 5.0
 """Seconds after the grace in which a fork server has to say that what was killed is gone."""
 
@@ -286,7 +289,7 @@ class Supervisor:
     def _attend(self, place: Place, now: float) -> None:
         """Recover what its dead process held, then start another, when it is time."""
         assert self._upkeep is not None
-        if place.unrecovered is not None:
+        if place.unrecovered is not None and now >= place.recover_at:
             self._recover(place)
         if place.pid is not None:
             if self._stop_at is not None and now >= self._stop_at:
@@ -337,6 +340,7 @@ class Supervisor:
             )
         except Exception as error:
             log_held_yet(place.consumer, error)
+            place.recover_at = time.monotonic() + RECOVER_AGAIN
             return
         place.unrecovered = None
         place.section.clear()
