@@ -7,6 +7,7 @@ from acked.app import Acked
 from acked.errors import (
     AckedError,
     BrokerError,
+    BrokerRefused,
     BrokerUnavailable,
     ConfigurationError,
     Ignore,
@@ -28,7 +29,7 @@ from acked.errors import (
 )
 from acked.instead import OF_THE_PACKAGE
 from acked.result import AsyncResult, EagerResult
-from acked.signature import Signature
+from acked.signatures import Signature
 from acked.task import Task
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "AckedError",
     "AsyncResult",
     "BrokerError",
+    "BrokerRefused",
     "BrokerUnavailable",
     "ConfigurationError",
     "EagerResult",
@@ -61,7 +63,6 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module
-    del globals()["signature"]  # the submodule, which would stand before the hint of that name
 
     def __getattr__(name: str) -> Never:
         if name in OF_THE_PACKAGE:

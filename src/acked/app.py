@@ -45,7 +45,7 @@ from acked.request import current
 from acked.result import AsyncResult as Result
 from acked.sending import AT_ONCE, announce, as_celery_tells, named, publish_in_parts
 from acked.shield import shielded
-from acked.signature import Signature
+from acked.signatures import Signature
 from acked.task import AsyncTask, Task
 
 logger = logging.getLogger("acked.app")

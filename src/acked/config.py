@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Never
 
@@ -79,6 +79,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name not in self.__struct_fields__:
                 raise KeyError(_no_setting(name))
             return getattr(self, name)
+
+        def __contains__(self, name: object) -> bool:
+            return name in self.__struct_fields__
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(self.__struct_fields__)
 
         def __setitem__(self, name: str, value: object) -> Never:
             _refuse_change(self, name, value)

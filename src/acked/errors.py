@@ -94,12 +94,20 @@ class BrokerError(AckedError):
 
     def again(self, text: str, *, nothing_stored: bool) -> BrokerError:
         """One to raise in place of this one: the same for whoever catches it."""
-        kind = BrokerUnavailable if isinstance(self, BrokerUnavailable) else BrokerError
+        kind = BrokerError
+        for more in (BrokerUnavailable, BrokerRefused):
+            if isinstance(self, more):
+                kind = more
         return kind(text, nothing_stored=nothing_stored)
 
 
 class BrokerUnavailable(BrokerError):
     """The broker could not be reached within its time limit."""
+
+
+class BrokerRefused(BrokerError, ConfigurationError):
+    """The broker cannot be used as it is set up: no right, no such user, no tables. A worker that
+    runs goes on trying, as somebody may be mending that; one that starts does not."""
 
 
 class LeaseLost(AckedError):

@@ -60,7 +60,7 @@ def failure_of(error: BaseException) -> Failure:
             type(error), error, frames, limit=-_FRAMES, compact=True
         )
         trace = "".join(line[:TRACEBACK_LIMIT] for line in shown.format())
-    except Exception:  # made with __str__, __notes__ and attributes of the error and its causes
+    except BaseException:  # made with __str__, __notes__ and attributes of the error and its causes
         trace = "".join(traceback.format_tb(frames, limit=-_FRAMES))
     return Failure(
         _storable(name_of(type(error)), TEXT_LIMIT),
@@ -98,7 +98,7 @@ def text_of(value: object) -> str:
     """``str(value)``, whatever its methods do, as text that can be stored."""
     try:
         text = str(value)
-    except Exception as error:
+    except BaseException as error:
         text = f"<its text could not be made: {type(error).__name__} in __str__>"
     return _storable(text, TEXT_LIMIT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import getattr_static
 
 _BY_HAND = "app.send_many() sends several at once, and a task may send the next one"
 _CRON = "periodic tasks are not available yet: let cron call delay()"
@@ -100,7 +101,13 @@ OF_A_RESULT = {
 
 
 def missing(what: str, thing: object, name: str, instead: Mapping[str, str]) -> AttributeError:
-    """The error that *thing*, which is *what* for people, has no attribute *name*."""
+    """The error that *thing*, which is *what* for people, has no attribute *name*.
+
+    Raises:
+        AttributeError: It has, as a property of the user's own, in which that error came up.
+    """
+    if (found := getattr_static(type(thing), name, None)) is not None:
+        found.__get__(thing, type(thing))
     remedy = f": {instead[name]}" if name in instead else ""
     return AttributeError(f"{what} has no {name!r}{remedy}.", name=name, obj=thing)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any, TypedDict
 
 import msgspec
@@ -134,7 +133,7 @@ def task_options(
     given: Mapping[str, Any],
     settings: Settings,
     *,
-    inherited: Mapping[str, Any] = MappingProxyType({}),
+    inherited: Sequence[Mapping[str, Any]] = (),
 ) -> TaskOptions:
     """The options of task *name*, checked.
 
@@ -142,7 +141,7 @@ def task_options(
         name: For the error.
         given: What its decorator says.
         settings: What holds where neither that nor its base says anything.
-        inherited: The class attributes of its base.
+        inherited: The attributes of each class that its base is made of, the most derived last.
 
     Raises:
         ConfigurationError: An option is not known, has a value that cannot work, or contradicts
@@ -153,7 +152,7 @@ def task_options(
             f"a task's name has at most {MAX_NAME_LENGTH} characters, got {name!r:.100}."
         )
     where = f"task {name}: "
-    for option in (*inherited, *given):
+    for option in (option for level in (*inherited, given) for option in level):
         if option in MEANINGLESS_OPTIONS:
             raise ConfigurationError(
                 f"{where}the option {option!r} has no meaning here "
@@ -170,7 +169,11 @@ def task_options(
         "time_limit": settings.task_time_limit,
     }
     try:
-        said = {**_unfolded(inherited), **_unfolded(given)}
+        said = {
+            option: value
+            for level in (*inherited, given)
+            for option, value in _unfolded(level).items()
+        }
         # As in Celery, None leaves what has a setting to the setting.
         options.update(
             (option, value)

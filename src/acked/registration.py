@@ -9,7 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from acked.errors import ConfigurationError, NotSendable, UnknownTask
-from acked.signature import Signature
+from acked.message import MAX_NAME_LENGTH
+from acked.signatures import Signature
 from acked.task import AsyncTask, Task
 
 P = ParamSpec("P")
@@ -81,11 +82,16 @@ def check_name(name: object) -> str:
     Raises:
         NotSendable: It is none.
     """
-    if isinstance(name, str):
-        return name
-    raise NotSendable(
-        f"a task is sent by its name, a str, got {name!r}. A task itself has apply_async() and s()."
-    )
+    if not isinstance(name, str):
+        raise NotSendable(
+            f"a task is sent by its name, a str, got {name!r}. "
+            "A task itself has apply_async() and s()."
+        )
+    if len(name) > MAX_NAME_LENGTH or name != name.encode(errors="replace").decode():
+        raise NotSendable(
+            f"a task's name is text of at most {MAX_NAME_LENGTH} characters, got {name!r:.100}."
+        )
+    return name
 
 
 def check_signature(call: object) -> Signature[Any]:

@@ -267,7 +267,10 @@ class RunningTask:
 def _exception(given: BaseException | type[BaseException] | str) -> BaseException:
     """What was given to `retry` as its reason, as something that can be raised."""
     if isinstance(given, type):
-        return given()
+        try:
+            return given()
+        except Exception:  # it takes arguments
+            return Exception(given.__name__)
     return given if isinstance(given, BaseException) else Exception(given)
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
+from acked.errors import SoftTimeLimitExceeded
 from acked.instead import OF_THE_SIGNALS
 
 logger = logging.getLogger("acked.signals")
@@ -99,7 +100,7 @@ class Signal:
                 continue
             try:
                 receiver(sender=sender, signal=self, **named)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SoftTimeLimitExceeded):  # none of the receiver's own
                 raise
             except BaseException:  # `Ignore` and `Retry` are none of Exception's
                 logger.exception("receiver %r of %s failed", receiver, self.name)

@@ -38,7 +38,7 @@ from acked.request import Request, current
 from acked.result import AsyncResult as Result
 from acked.running import RunningTask
 from acked.sending import AT_ONCE, Application, make_messages, publish_in_parts
-from acked.signature import Signature
+from acked.signatures import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,18 +126,19 @@ class Task(RunningTask, Generic[P, R]):
         self.__wrapped__ = function
 
     @classmethod
-    def _class_options(cls) -> dict[str, Any]:
-        """Options that a subclass sets as class attributes; the most derived wins."""
-        found: dict[str, Any] = {}
+    def _class_options(cls) -> list[dict[str, Any]]:
+        """Options that each subclass sets as class attributes, the most derived last."""
+        levels: list[dict[str, Any]] = []
         for kind in reversed(cls.__mro__):
             if not issubclass(kind, Task) or kind.__module__ == __name__:
                 continue
+            levels.append(found := {})
             for name, value in vars(kind).items():
                 if name in OPTION_NAMES or name in MEANINGLESS_OPTIONS:
                     found[name] = value
                 elif not name.startswith("_") and not hasattr(Task, name):
                     _warn_if_misspelt(kind, name)
-        return found
+        return levels
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in vars(self).get("_decided", ()):

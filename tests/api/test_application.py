@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-import acked
-from acked import Acked, ConfigurationError, Signature, Task
+from acked import Acked, ConfigurationError, Task
 from acked.brokers.memory import MemoryBroker
 from acked.config import Settings
 from acked.instead import OF_THE_PACKAGE
@@ -151,6 +150,13 @@ def test_seconds_may_be_a_timedelta() -> None:
 def test_tasks_that_expire_after_zero_seconds_are_kept_for_ever() -> None:
     app = Acked("shop", broker="memory://", result_expires=0, failure_expires=0)
     assert (app.conf.result_expires, app.conf.failure_expires) == (None, None)
+
+
+def test_settings_can_be_looked_through_by_their_names() -> None:
+    conf = Acked("shop", broker="memory://").conf
+    assert "lease" in conf
+    assert "timezone" not in conf
+    assert {"broker_url", "lease"} <= set(conf)
 
 
 def test_settings_have_celerys_names_where_it_has_them() -> None:
@@ -466,15 +472,6 @@ def test_what_goes_wrong_inside_the_module_is_raised_as_it_is() -> None:
 def test_what_celery_exports_and_acked_does_not_says_what_to_do(name: str) -> None:
     with pytest.raises(ImportError, match=f"acked has no {name}: "):
         exec(f"from acked import {name}")  # noqa: S102 - as a user writes it
-
-
-def test_the_module_of_signatures_is_imported_by_its_full_name_alone() -> None:
-    module = importlib.import_module("acked.signature")
-    assert module.Signature is Signature
-    with pytest.raises(
-        ImportError, match=r"acked has no signature: task\.s\(\.\.\.\) and task\.si"
-    ):
-        _ = acked.signature
 
 
 def test_signatures_are_not_chained_by_a_bar(app: Acked) -> None:

@@ -11,7 +11,7 @@ from acked import exceptions, states
 from acked.delivery import FINAL
 
 NAMES = {
-    "Acked", "AckedError", "AsyncResult", "BrokerError", "BrokerUnavailable",
+    "Acked", "AckedError", "AsyncResult", "BrokerError", "BrokerRefused", "BrokerUnavailable",
     "ConfigurationError", "EagerResult", "Ignore", "LeaseLost", "MaxRetriesExceededError",
     "NotRegistered", "NotSendable", "Reject", "RemoteError", "Retry", "Signature",
     "SoftTimeLimitExceeded", "Task", "TaskFailed", "TaskNotFound", "TaskRevokedError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,6 +12,7 @@ from acked import (
     Acked,
     ConfigurationError,
     MaxRetriesExceededError,
+    NotSendable,
     SoftTimeLimitExceeded,
     Task,
     TimeLimitExceeded,
@@ -136,8 +137,9 @@ def test_an_option_that_cannot_work_is_refused_where_it_is_written(
 def test_a_name_too_long_to_be_read_back_is_refused(app: Acked) -> None:
     with pytest.raises(ConfigurationError, match="at most 1000 characters, got 'xxx"):
         app.task(name="x" * 1001)(lambda: None)
-    with pytest.raises(ConfigurationError, match="at most 1000 characters"):
-        app.send_task("x" * 1001)
+    for name in ("x" * 1001, "half a character: \ud800"):
+        with pytest.raises(NotSendable, match="at most 1000 characters"):
+            app.send_task(name)
 
 
 def test_the_options_an_error_lists_are_those_that_can_be_given(app: Acked) -> None:
@@ -220,6 +222,27 @@ def test_a_base_class_may_say_that_it_is_abstract_as_celerys_do(app: Acked) -> N
         max_retries = 8
 
     assert made(app, base=Base).max_retries == 8
+
+
+def test_an_option_of_a_class_wins_over_retry_kwargs_of_its_base(app: Acked) -> None:
+    class Stubborn(Task[..., Any]):
+        retry_kwargs: ClassVar = {"max_retries": 9}
+
+    class Hasty(Stubborn):
+        max_retries = 1
+
+    assert made(app, base=Stubborn).max_retries == 9
+    assert made(app, base=Hasty).max_retries == 1
+
+
+def test_an_error_in_a_property_of_a_base_class_is_raised_as_it_is(app: Acked) -> None:
+    class Connected(Task[..., Any]):
+        @property
+        def database(self) -> Any:
+            return None.cursor()  # type: ignore[attr-defined]  # the mistake that is tested
+
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'cursor'"):
+        _ = made(app, base=Connected).database
 
 
 def test_a_hook_can_be_assigned_to_one_task(app: Acked) -> None:

@@ -20,7 +20,7 @@ from acked.broker import Filter
 from acked.brokers.redis import RedisBroker, connection
 from acked.clock import ManualClock, ServerClock
 from acked.delivery import Delivery, Settlement, State
-from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable, ConfigurationError
 from acked.record import Progress
 from acked.testing.timeline import LONG, Background, beat, message, settlements
 from tests.servers.proxy import Proxy
@@ -450,10 +450,11 @@ def test_the_password_is_never_shown(own: RedisServer, caplog: pytest.LogCapture
         broker.send([message("a")])
     own.start()
     broker.send([message("a")])
-    with pytest.raises(ConfigurationError, match="refuses this user") as refused:
+    with pytest.raises(BrokerRefused, match="refuses this user") as refused:
         RedisBroker(url.replace("battery", "cell")).send([message("b")])
-    with pytest.raises(ConfigurationError, match="refuses this user"):
+    with pytest.raises(BrokerRefused, match="refuses this user") as unknown:
         RedisBroker(f"redis://127.0.0.1:{own.port}").send([message("b")])
+    assert unknown.value.nothing_stored
 
     shown += [str(away.value), str(refused.value), caplog.text]
     assert not any(secret in text for text in shown for secret in (PASSWORD, ESCAPED, "horse"))

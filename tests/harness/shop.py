@@ -356,6 +356,21 @@ def pid_and_priorities() -> tuple[int, list[int]]:
     return os.getpid(), sorted({os.getpriority(os.PRIO_PROCESS, int(each)) for each in threads})
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+@app.task
+def unspeakable() -> None:
+    raise Unspeakable
+
+
+@app.task
+async def unspeakable_async() -> None:
+    raise Unspeakable
+
+
 @app.task(bind=True)
 def dies_behind_a_coroutine(self: Task[..., None]) -> None:
     """Sends one that is started before this one is started again."""

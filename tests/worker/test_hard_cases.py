@@ -306,18 +306,17 @@ def test_a_process_that_cannot_raise_its_priority_again_is_replaced(
 
 
 @LANES
-@pytest.mark.parametrize("size", [0, 200_000], ids=["small", "large"])
 @pytest.mark.parametrize("right", [True, False], ids=["may raise", "may not"])
 def test_no_end_is_written_by_a_thread_whose_priority_was_lowered(
-    shop: Shop, lane: tuple[str, ...], size: int, right: bool
+    shop: Shop, lane: tuple[str, ...], right: bool
 ) -> None:
-    """On SQLite it would keep everybody waiting while others have the processor. What is large has
-    no room in the journal."""
+    """On SQLite it would keep everybody waiting while others have the processor. One of the results
+    has no room in the journal."""
     if right:
         need_root("raise a priority")
     shop.environment |= history.NOTED
     shop.work(*lane, processes=1, prefix=() if right else without_the_right_to_raise())
-    ids = [shop.tasks.lowers_its_priority.delay(size=size).id for _ in range(3)]
+    ids = [shop.tasks.lowers_its_priority.delay(size=size).id for size in (0, 200_000)]
     for record in shop.finish(*ids):
         assert record.state is State.SUCCESS
     settled = [line for line in shop.history("settled") if line["accepted"]]
@@ -361,3 +360,20 @@ def test_what_waits_to_run_alone_is_not_started_by_a_stop(shop: Shop) -> None:
     assert shop.record("beside").state is State.SUCCESS
     assert shop.starts(suspect.id) == 1
     assert shop.record(suspect.id).state is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("lane", "task"),
+    [((), "unspeakable"), (("--threads", "1"), "unspeakable"), ((), "unspeakable_async")],
+    ids=["main", "thread", "coroutine"],
+)
+def test_an_exception_whose_text_raises_what_is_no_exception_ends_its_task_alone(
+    shop: Shop, lane: tuple[str, ...], task: str
+) -> None:
+    worker = shop.work(*lane, processes=1)
+    processes = worker.processes
+    (record,) = shop.finish(getattr(shop.tasks, task).delay().id)
+    assert (record.state, record.attempt) == (State.FAILURE, 1)
+    assert "its text could not be made: SystemExit in __str__" in record.reason
+    assert shop.finish(shop.tasks.noop.delay().id)[0].state is State.SUCCESS
+    assert worker.processes == processes

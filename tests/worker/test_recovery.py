@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,16 @@ from acked.worker.presence import Presence, Section, journal_entry
 from acked.worker.recovery import Recovery
 
 LEASE = 10.0
+BAD = b"cannot be written"
+
+
+class Choosy(SQLiteBroker):
+    """Raises an error that is none of a broker's about one result."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        if any(each.result == BAD for each in settlements):
+            raise OverflowError("too large")
+        return super().settle(settlements)
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def broker(tmp_path: Path, clock: ManualClock) -> Iterator[SQLiteBroker]:
-    broker = SQLiteBroker(tmp_path / "q.db", clock=clock)
+    broker = Choosy(tmp_path / "q.db", clock=clock)
     broker.setup()
     yield broker
     broker.close()
@@ -64,10 +74,7 @@ def done(held: Delivery, clock: ManualClock) -> Settlement:
 
 def bad(held: Delivery, clock: ManualClock) -> Settlement:
     """One that the broker raises an error about, which is none of the broker's."""
-    return Settlement.retry(
-        held, at=clock.now(), started=clock.now(), not_before=clock.now(), reason="",
-        body=b"no message",
-    )  # fmt: skip
+    return Settlement.succeed(held, at=clock.now(), started=clock.now(), result=BAD)
 
 
 def fill(section: Section, *settlements: Settlement) -> None:
@@ -118,7 +125,7 @@ def test_a_settlement_that_cannot_be_written_ends_its_task_and_keeps_no_other(
     record = broker.get("blamed")
     assert record is not None and record.failure is not None
     assert (record.state, record.failure.type) == (State.FAILURE, "InternalError")
-    assert "MessageUnreadable" in record.failure.message
+    assert "OverflowError" in record.failure.message
     assert recovery.pay()
 
 

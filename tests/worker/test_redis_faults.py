@@ -15,7 +15,7 @@ import pytest
 
 from acked import Acked
 from acked.delivery import State
-from acked.errors import BrokerError
+from acked.errors import BrokerError, BrokerRefused
 from acked.record import Record
 from tests.harness.places import Place
 from tests.harness.workers import until
@@ -35,6 +35,29 @@ def server(shop: Shop) -> Iterator[RedisServer]:
     yield server
     server.ask("CONFIG", "SET", "maxmemory", "0")
     server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+@on_redis
+def test_a_worker_that_has_no_rights_for_a_while_goes_on(shop: Shop, server: RedisServer) -> None:
+    """As when an operator changes the user's rights, or a server comes back without its users."""
+    shop.environment |= {"SHOP_LEASE": "20"}
+    shop.open()
+    worker = shop.work("--threads", "1")
+    long = shop.tasks.work.delay(6.0)
+    shop.started(long.id)
+    short = [shop.tasks.work.delay(0.05).id for _ in range(10)]
+    server.ask("ACL", "SETUSER", "default", "-evalsha", "-eval")
+    try:
+        with pytest.raises(BrokerRefused, match="not stored") as refused:
+            shop.tasks.noop.delay(1)
+        assert refused.value.nothing_stored
+        until(lambda: "heartbeat failed" in worker.output(), what="a heartbeat is refused")
+        time.sleep(2.0)  # for what ends meanwhile, and cannot be settled
+    finally:
+        server.ask("ACL", "SETUSER", "default", "+@all")
+    for record in shop.finish(long.id, *short):
+        assert (record.state, record.losses) == (State.SUCCESS, 0)
+    assert worker.process.poll() is None
 
 
 @on_redis

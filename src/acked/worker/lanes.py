@@ -139,7 +139,7 @@ class CoroutineLane:
         finally:
             if alarm is not None:
                 alarm.cancel()
-        self._leave(attempt, slot)
+            self._leave(attempt, slot)
 
     def _leave(self, attempt: Attempt, slot: int) -> None:
         try:
@@ -205,10 +205,12 @@ class ThreadLane:
                 attempt.failed(error)
             else:
                 attempt.returned(value)
-            self._ended(attempt)
         finally:
-            self._section.end(slot)
-            self.places.give(slot)
+            try:
+                self._ended(attempt)
+            finally:
+                self._section.end(slot)
+                self.places.give(slot)
 
     def _disarm(self, thread: int, attempt: Attempt) -> None:
         with self._arming:

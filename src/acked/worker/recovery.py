@@ -51,8 +51,11 @@ class Remains(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, section: Section) -> Remains:
         """Those in *section*."""
+        # In this order: who ends an attempt, perhaps right now, writes to the journal before it
+        # clears the slot.
+        running, logged = section.running(), section.logged()
         finished = {settlement.token: settlement for settlement in section.journal()}
-        return cls(section.running(), section.logged(), finished)
+        return cls(running, logged, finished)
 
 
 _NOTHING = Remains()

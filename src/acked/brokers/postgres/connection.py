@@ -140,7 +140,7 @@ class Database:
                 return rows
         raise AssertionError("the last try returns or raises")
 
-    def _meaning(self, error: Exception, undone: bool) -> BrokerError | ConfigurationError:
+    def _meaning(self, error: Exception, undone: bool) -> BrokerError:
         return meaning(error, self.address.shown, self.timeout, undone=undone)
 
     def take(self, deadline: float) -> Session:

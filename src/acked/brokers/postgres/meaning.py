@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg import pq
 
-from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from acked.redaction import redact_text
 
 TRY_AGAIN = frozenset({"40001", "40P01"})
@@ -61,9 +61,7 @@ def refusal(result: pq.abc.PGresult) -> Refused:
     return Refused(state.decode(), text.decode(errors="replace").strip())
 
 
-def meaning(
-    error: Exception, shown: str, timeout: float, *, undone: bool = False
-) -> BrokerError | ConfigurationError:
+def meaning(error: Exception, shown: str, timeout: float, *, undone: bool = False) -> BrokerError:
     """*error* in terms of the broker.
 
     Args:
@@ -89,9 +87,10 @@ def meaning(
                 nothing_stored=undone,
             )
         case Refused(state=state) if state in NO_TABLES:
-            return ConfigurationError(
+            return BrokerRefused(
                 f"{shown} lacks something that acked stores tasks in ({error.text}). "
-                "Make it: acked -A shop:app migrate"
+                "Make it: acked -A shop:app migrate",
+                nothing_stored=undone,
             )
         case Refused(state="53100"):
             return BrokerError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hiredis
 
 from acked.brokers.redis.address import Address
-from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 ELSEWHERE = ("READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
 """Another server is, or will be, the one to ask. The command did not happen."""
@@ -34,9 +34,7 @@ def no_answer(
     )
 
 
-def meaning(
-    error: hiredis.ReplyError, address: Address, *, unsure: bool = False
-) -> BrokerError | ConfigurationError:
+def meaning(error: hiredis.ReplyError, address: Address, *, unsure: bool = False) -> BrokerError:
     """An error that the server answered with.
 
     Args:
@@ -51,9 +49,10 @@ def meaning(
             nothing_stored=not unsure,
         )
     if text.startswith(REFUSED):
-        return ConfigurationError(
+        return BrokerRefused(
             f"{where} refuses this user ({text}). See the user, the password and the database in "
-            "the broker's URL, and that the user may run scripts and reach the keys of its prefix."
+            "the broker's URL, and that the user may run scripts and reach the keys of its prefix.",
+            nothing_stored=not unsure,
         )
     if text.startswith(ELSEWHERE):
         return BrokerUnavailable(

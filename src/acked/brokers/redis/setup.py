@@ -186,7 +186,7 @@ def _ask(client: Client, deadline: float) -> list[Any]:
     config: list[Command] = [("CONFIG", "GET", each) for each in SETTINGS]
     try:
         return client.exchange([*info, *config], deadline)
-    except (BrokerError, ConfigurationError) as error:
+    except BrokerError as error:
         if not isinstance(error.__cause__, hiredis.ReplyError):
             raise
     # Some managed servers forbid CONFIG; INFO says part of it.
