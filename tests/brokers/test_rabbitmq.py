@@ -87,6 +87,21 @@ def claim(broker: RabbitMQBroker, count: int, consumer: str = "w1/0") -> list[De
     return held
 
 
+@contextlib.contextmanager
+def at_hand(broker: RabbitMQBroker, count: int) -> Iterator[None]:
+    """*count* messages have arrived, and none goes back, as somebody waits."""
+    with broker._sessions.use() as session:
+        consumer = session.consumer
+        consumer.come(["default"], waiting=1)
+        try:
+            session.ask(consumer.open(["default"], count))
+            shelf = consumer._shelves["default"]
+            until(lambda: len(shelf.tickets) == count, f"{count} messages")
+            yield
+        finally:
+            consumer.come(["default"], waiting=-1)
+
+
 def nothing_comes(broker: RabbitMQBroker, consumer: str = "w1/0") -> bool:
     """Whether a few claims give nothing: each waits for what RabbitMQ says it has."""
     return all(not broker.claim(consumer, ["default"], 10).deliveries for _ in range(3))
@@ -658,13 +673,21 @@ class TestTimesAndTurns:
         for task_id, wait in waits.items():
             assert wait <= came[task_id] < wait + 1.0, came
 
-    def test_larger_priorities_come_first_within_a_band_and_across(self, connect: Opener) -> None:
+    def test_what_has_been_delivered_is_claimed_by_priority_then_age_within_a_band_and_across(
+        self, connect: Opener
+    ) -> None:
         broker = connect()
         priorities = [-255, -1, 0, 1, 3, 4, 9, 255]
         assert len(BANDS) < len(priorities)
-        broker.send([message(f"p{p}", priority=p) for p in priorities])
+        for n in ("first", "second"):
+            broker.send([message(f"{p} {n}", priority=p) for p in priorities])
 
-        assert [held.id for held in claim(broker, 8)] == [f"p{p}" for p in reversed(priorities)]
+        with at_hand(broker, 16):
+            held = broker.claim("w1/0", ["default"], 16).deliveries
+
+        assert [each.id for each in held] == [
+            f"{p} {n}" for p in reversed(priorities) for n in ("first", "second")
+        ]
 
     def test_a_task_that_comes_back_is_not_behind_what_was_sent_since(
         self, connect: Opener
