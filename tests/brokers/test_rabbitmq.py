@@ -19,7 +19,7 @@ from acked.brokers.rabbitmq import RabbitMQBroker
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.publishing import REFUSED_FOR
-from acked.brokers.rabbitmq.recovering import OVERDUE
+from acked.brokers.rabbitmq.recovering import AT_ONCE, OVERDUE
 from acked.brokers.rabbitmq.topology import BANDS, DEAD, line, lines
 from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import Clock, ManualClock
@@ -605,6 +605,21 @@ class TestUnwellLines:
             spoil(*bad, **{"ended" if fault == "end_queue" else "hung": False})
         came = until(lambda: broker.claim("w1/0", ["bad"], 1).deliveries, "the line")
         assert [held.id for held in came] == ["a"]
+
+    def test_a_line_with_a_long_backlog_keeps_no_lost_message_of_another_from_being_found(
+        self, connect: Opener
+    ) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        broker.send([message(f"long-{n}", queue="long") for n in range(AT_ONCE)])
+        clock.advance(1)
+        broker._ledger.send([message("lost")])
+        clock.advance(OVERDUE + 1)
+
+        reap(broker)
+
+        assert [held.id for held in claim(broker, 1)] == ["lost"]
+        assert broker._lost._sent.keys() == {"lost"}, "a message was where it should be"
 
     @pytest.mark.parametrize("fault", ["refuses", "confirms nothing"])
     def test_a_message_owed_to_a_line_that_takes_none_holds_up_no_other(
