@@ -247,6 +247,23 @@ class TestBetweenLedgerAndRabbitMQ:
         assert sorted(held.id for held in claim(broker, 2)) == ["lost", "third"]
         assert nothing_comes(broker)
 
+    def test_the_message_at_the_head_of_a_line_stays_there_when_it_is_asked_for(
+        self, connect: Opener
+    ) -> None:
+        broker, place = connect(), line("default", 0)
+        for age in (30, 20, 10):
+            each = message(f"age-{age}")
+            sent = Outgoing.of_message(each, encode(each), 1000.0 - age)
+            with broker._sessions.use() as session:
+                session.ask(session.publisher.publish([sent]))
+        link = session.ask(session.publisher.get_ready())
+
+        for _ in range(3):
+            until(lambda: session.ask(link.ready(place)) == 3, "all of them there")
+            assert session.ask(session.heads.ask([place, line("none", 0)])) == {
+                place: 970.0, line("none", 0): None,
+            }  # fmt: skip
+
     def test_a_message_too_many_is_thrown_away(self, connect: Opener) -> None:
         broker, other = connect(), connect()
         broker.send([message("a")])
