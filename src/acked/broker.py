@@ -524,5 +524,9 @@ class Ledger(Engine, Protocol):
 
     def overdue(self, before: float, limit: int) -> list[Record]:
         """Up to *limit* waiting tasks that have been due since before *before* (wall-clock
-        seconds), the longest first; tasks of paused queues are left out."""
+        seconds), the longest first; tasks of paused queues are left out.
+
+        Where there are more, they are taken in turn: the longest of each priority of each queue,
+        and of what is SCHEDULED there, then the second of each. So no backlog hides another.
+        """
         ...

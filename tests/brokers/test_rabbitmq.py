@@ -19,7 +19,7 @@ from acked.brokers.rabbitmq import RabbitMQBroker
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
 from acked.brokers.rabbitmq.publishing import REFUSED_FOR
-from acked.brokers.rabbitmq.recovering import OVERDUE
+from acked.brokers.rabbitmq.recovering import AT_ONCE, OVERDUE
 from acked.brokers.rabbitmq.topology import BANDS, DEAD, line, lines
 from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import Clock, ManualClock
@@ -85,6 +85,21 @@ def claim(broker: RabbitMQBroker, count: int, consumer: str = "w1/0") -> list[De
         assert time.monotonic() < deadline, f"{len(held)} of {count} tasks came"
         held += broker.claim(consumer, ["default"], count - len(held)).deliveries
     return held
+
+
+@contextlib.contextmanager
+def at_hand(broker: RabbitMQBroker, count: int) -> Iterator[None]:
+    """*count* messages have arrived, and none goes back, as somebody waits."""
+    with broker._sessions.use() as session:
+        consumer = session.consumer
+        consumer.come(["default"], waiting=1)
+        try:
+            session.ask(consumer.open(["default"], count))
+            shelf = consumer._shelves["default"]
+            until(lambda: len(shelf.tickets) == count, f"{count} messages")
+            yield
+        finally:
+            consumer.come(["default"], waiting=-1)
 
 
 def nothing_comes(broker: RabbitMQBroker, consumer: str = "w1/0") -> bool:
@@ -231,6 +246,23 @@ class TestBetweenLedgerAndRabbitMQ:
 
         assert sorted(held.id for held in claim(broker, 2)) == ["lost", "third"]
         assert nothing_comes(broker)
+
+    def test_the_message_at_the_head_of_a_line_stays_there_when_it_is_asked_for(
+        self, connect: Opener
+    ) -> None:
+        broker, place = connect(), line("default", 0)
+        for age in (30, 20, 10):
+            each = message(f"age-{age}")
+            sent = Outgoing.of_message(each, encode(each), 1000.0 - age)
+            with broker._sessions.use() as session:
+                session.ask(session.publisher.publish([sent]))
+        link = session.ask(session.publisher.get_ready())
+
+        for _ in range(3):
+            until(lambda: session.ask(link.ready(place)) == 3, "all of them there")
+            assert session.ask(session.heads.ask([place, line("none", 0)])) == {
+                place: 970.0, line("none", 0): None,
+            }  # fmt: skip
 
     def test_a_message_too_many_is_thrown_away(self, connect: Opener) -> None:
         broker, other = connect(), connect()
@@ -591,6 +623,21 @@ class TestUnwellLines:
         came = until(lambda: broker.claim("w1/0", ["bad"], 1).deliveries, "the line")
         assert [held.id for held in came] == ["a"]
 
+    def test_a_line_with_a_long_backlog_keeps_no_lost_message_of_another_from_being_found(
+        self, connect: Opener
+    ) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        broker.send([message(f"long-{n}", queue="long") for n in range(AT_ONCE)])
+        clock.advance(1)
+        broker._ledger.send([message("lost")])
+        clock.advance(OVERDUE + 1)
+
+        reap(broker)
+
+        assert [held.id for held in claim(broker, 1)] == ["lost"]
+        assert broker._lost._sent.keys() == {"lost"}, "a message was where it should be"
+
     @pytest.mark.parametrize("fault", ["refuses", "confirms nothing"])
     def test_a_message_owed_to_a_line_that_takes_none_holds_up_no_other(
         self, connect: Opener, server: RabbitServer, fault: str
@@ -658,13 +705,21 @@ class TestTimesAndTurns:
         for task_id, wait in waits.items():
             assert wait <= came[task_id] < wait + 1.0, came
 
-    def test_larger_priorities_come_first_within_a_band_and_across(self, connect: Opener) -> None:
+    def test_what_has_been_delivered_is_claimed_by_priority_then_age_within_a_band_and_across(
+        self, connect: Opener
+    ) -> None:
         broker = connect()
         priorities = [-255, -1, 0, 1, 3, 4, 9, 255]
         assert len(BANDS) < len(priorities)
-        broker.send([message(f"p{p}", priority=p) for p in priorities])
+        for n in ("first", "second"):
+            broker.send([message(f"{p} {n}", priority=p) for p in priorities])
 
-        assert [held.id for held in claim(broker, 8)] == [f"p{p}" for p in reversed(priorities)]
+        with at_hand(broker, 16):
+            held = broker.claim("w1/0", ["default"], 16).deliveries
+
+        assert [each.id for each in held] == [
+            f"{p} {n}" for p in reversed(priorities) for n in ("first", "second")
+        ]
 
     def test_a_task_that_comes_back_is_not_behind_what_was_sent_since(
         self, connect: Opener

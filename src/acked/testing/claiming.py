@@ -60,13 +60,15 @@ class ClaimingPromises(Timeline):
         clock.advance(1)
         self.send(broker, "c")
 
-        assert [self.claim_one(broker).id for _ in range(4)] == ["b", "d", "a", "c"]
+        came = [self.claim_one(broker).id for _ in range(4)]
+        self.assert_claimed(broker, came, ["b", "d", "a", "c"])
 
     def test_a_larger_priority_is_claimed_sooner(self, broker: Engine) -> None:
         priorities = {"a": 0, "b": -255, "c": 9, "d": 255, "e": 0, "f": -1, "g": 9}
         broker.send([message(task_id, priority=p) for task_id, p in priorities.items()])
 
-        assert [held.id for held in self.claim(broker)] == ["d", "c", "g", "a", "e", "f", "b"]
+        came = [held.id for held in self.claim(broker)]
+        self.assert_claimed(broker, came, ["d", "c", "g", "a", "e", "f", "b"])
 
     def test_an_earlier_queue_is_emptied_before_a_later_one(self, broker: Engine) -> None:
         broker.send([message("a", queue="mail", priority=9), message("b", queue="mail")])
@@ -129,7 +131,7 @@ class ClaimingPromises(Timeline):
         broker.send([msgspec.structs.replace(message("b", priority=1), eta=clock.now() + 1)])
         clock.advance(1)
 
-        assert [held.id for held in self.claim(broker)] == ["b", "a"]
+        self.assert_claimed(broker, [held.id for held in self.claim(broker)], ["b", "a"])
 
     def test_setting_the_clock_back_hides_no_queued_task(
         self, broker: Engine, clock: ManualClock

@@ -204,9 +204,31 @@ class LedgerPromises(Timeline):
             return [record.id for record in ledger.overdue(before, limit)]
 
         assert overdue(start + 10) == ["first", "second", "third", "later"]
-        assert overdue(start + 10, limit=2) == ["first", "second"]
+        assert overdue(start + 10, limit=3) == ["first", "second", "later"]
         assert overdue(start + 1.5) == ["first", "second"]
         assert overdue(start) == []
+
+    def test_a_long_backlog_hides_nothing_else_that_is_overdue(
+        self, ledger: Ledger, clock: ManualClock
+    ) -> None:
+        self.send(ledger, "a1", "a2", "a3", "a4")
+        clock.advance(1)
+        ledger.send([message("b1", priority=7), message("b2", priority=7)])
+        clock.advance(1)
+        ledger.send([message("c1", queue="mail"), message("c2", queue="mail")])
+        eta = clock.now() + 1
+        ledger.send([msgspec.structs.replace(message(i), eta=eta) for i in ("d1", "d2")])
+        clock.advance(60)
+
+        def overdue(limit: int) -> list[str]:
+            return [record.id for record in ledger.overdue(clock.now(), limit)]
+
+        assert overdue(0) == []
+        assert overdue(1) == ["a1"]
+        assert overdue(4) == ["a1", "b1", "c1", "d1"]
+        assert overdue(6) == ["a1", "a2", "b1", "b2", "c1", "d1"]
+        assert overdue(9) == ["a1", "a2", "a3", "b1", "b2", "c1", "c2", "d1", "d2"]
+        assert overdue(100) == ["a1", "a2", "a3", "a4", "b1", "b2", "c1", "c2", "d1", "d2"]
 
     def test_an_overdue_task_is_given_as_its_record(
         self, ledger: Ledger, clock: ManualClock

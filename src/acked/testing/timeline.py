@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -137,6 +137,14 @@ class Timeline:
         """Claim a task that must be there."""
         (delivery,) = self.claim(broker, consumer, limit=1)
         return delivery
+
+    def assert_claimed(self, broker: Engine, came: Sequence[str], expected: Sequence[str]) -> None:
+        """The tasks that *came* are those *expected*, and in that order where *broker* says that
+        it has one, however slow the machine."""
+        if broker.capabilities.ordered:
+            assert list(came) == list(expected)
+        else:
+            assert sorted(came) == sorted(expected)
 
     def running(self, broker: Engine, task_id: str = "a", consumer: str = "w1/0") -> Delivery:
         """Send a task and claim it."""

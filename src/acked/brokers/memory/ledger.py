@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 
 from acked import record as change
 from acked.broker import Admission
@@ -52,4 +53,17 @@ class TaskLedger(TaskQueue):
                 and record.due < before
                 and not self._lines[record.queue].paused
             ]
-        return heapq.nsmallest(limit, late, key=lambda record: (record.due, record.tag))
+        late.sort(key=_longest_first)
+        turns: Counter[tuple[str, int | None]] = Counter()
+        ranked: list[tuple[int, Record]] = []
+        for record in late:
+            lane = record.queue, record.priority if record.state is State.QUEUED else None
+            turns[lane] += 1
+            ranked.append((turns[lane], record))
+        # Those of one turn stay as they are sorted.
+        ranked.sort(key=itemgetter(0))
+        return sorted((record for _, record in ranked[:limit]), key=_longest_first)
+
+
+def _longest_first(record: Record) -> tuple[float, int]:
+    return record.due, record.tag

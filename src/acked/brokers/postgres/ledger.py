@@ -61,20 +61,22 @@ LATE = """
             ) AS next
         ),
         late AS (
-            SELECT first.seq, first.due
+            SELECT first.seq, first.due, first.turn
             FROM line CROSS JOIN LATERAL (
-                SELECT w.seq, w.due FROM {schema}.waiting AS w
+                SELECT w.seq, w.due, row_number() OVER (ORDER BY w.due, w.seq) AS turn
+                FROM {schema}.waiting AS w
                 WHERE NOT w.scheduled AND w.queue = line.queue AND w.priority = line.priority
                   AND w.due < $1
                 ORDER BY w.due, w.seq LIMIT $2
             ) AS first
             WHERE NOT EXISTS (SELECT FROM {schema}.pause AS p WHERE p.queue = line.queue)
             UNION ALL
-            SELECT w.seq, w.due FROM {schema}.waiting AS w
+            SELECT w.seq, w.due, row_number() OVER (PARTITION BY w.queue ORDER BY w.due, w.seq)
+            FROM {schema}.waiting AS w
             WHERE w.scheduled AND w.due < $1
               AND NOT EXISTS (SELECT FROM {schema}.pause AS p WHERE p.queue = w.queue)
         )
-        SELECT seq FROM late ORDER BY due, seq LIMIT $2
+        SELECT seq FROM late ORDER BY turn, due, seq LIMIT $2
     ))
     ORDER BY due, seq
 """

@@ -4,7 +4,8 @@ of RabbitMQ is asked here, too, but for what `heads` asks.
 
 A shelf is filled only while somebody claims or waits there. When it holds something and nobody has
 come for `HOLD` seconds, as when the process runs a long task, the shelf is *shut*: RabbitMQ sends
-no more, and what is on it goes back, for another process to take. The next claim opens it again.
+no more, and what is on it goes back, for another process to take: to the end of its line (seen with
+3.10.8, where a queue has no limit of deliveries). The next claim opens it again.
 
 The lock guards the shelves and the tags, which callers' threads and the loop's thread share.
 Everything else is used in the loop's thread alone.

@@ -195,22 +195,33 @@ class Link:
     async def head(self, name: str) -> float | None:
         """Since when the first message in the queue *name* has been there, wall-clock seconds;
         None when nothing lies there."""
-        channel = await self._side_channel()
+        channel = await self._open_channel()
         found: asyncio.Future[float | None] = self._expect()
+        closed: asyncio.Future[None] = self._expect()
 
-        def got(_: Any, method: Any, properties: Any, __: bytes) -> None:
-            channel.basic_nack(method.delivery_tag, requeue=True)
+        def got(_: Any, __: Any, properties: Any, ___: bytes) -> None:
             _answer(found, float(properties.timestamp or 0))
+
+        def on_close(_: Any, error: Exception) -> None:
+            _refuse(found, _refusal(error))
+            _answer(closed, None)
 
         # The driver reports an empty queue to whoever asked for that answer.
         channel.add_callback(lambda _: _answer(found, None), [Basic.GetEmpty], one_shot=True)
+        channel.add_on_close_callback(on_close)
         try:
             channel.basic_get(name, got)
-            return await self._wait(found)
+            since = await self._wait(found)
+            # Then it is the first again. Given back, it would be the last (seen with 3.10.8).
+            channel.close()
+            await self._wait(closed)
         except ChannelRefused as refusal:
             if refusal.code != NOT_FOUND:
                 raise
             return None
+        finally:
+            self._waiting -= {found, closed}
+        return since
 
     async def close(self) -> None:
         """End it in good order."""
@@ -265,11 +276,7 @@ class Link:
     def _on_side_closed(self, channel: Any, error: Exception) -> None:
         if self._side is channel:
             self._side = None
-        refusal = (
-            ChannelRefused(error.reply_code, error.reply_text)
-            if isinstance(error, ChannelClosedByBroker)
-            else LinkLost(_text(error))
-        )
+        refusal = _refusal(error)
         for waiting in tuple(self._waiting):
             _refuse(waiting, refusal)
 
@@ -353,6 +360,13 @@ def _meaning(error: BaseException, address: Address) -> BrokerError:
     return LinkLost(
         f"RabbitMQ at {address.masked} cannot be reached ({_text(cause)}). Is it running there?"
     )
+
+
+def _refusal(error: Exception) -> BrokerError:
+    """What the end of a channel means to whoever has asked something on it."""
+    if isinstance(error, ChannelClosedByBroker):
+        return ChannelRefused(error.reply_code, error.reply_text)
+    return LinkLost(_text(error))
 
 
 def _cause(error: BaseException) -> BaseException:

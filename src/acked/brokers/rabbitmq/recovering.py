@@ -29,7 +29,8 @@ must be younger. More than a message spends outside its line, on its way or on a
 
 LOOK_EVERY = 5.0
 AT_ONCE = 500
-"""Tasks that are looked at in one go."""
+"""Tasks that are looked at in one go, of all lines in turn, so that a line with a long backlog, or
+one that does not answer, leaves no lost task of another unseen."""
 
 AGAIN = 60.0
 """Seconds before a task that was sent again is sent once more."""

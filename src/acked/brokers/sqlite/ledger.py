@@ -43,15 +43,17 @@ line (queue, priority) AS (
     )
     FROM line WHERE priority IS NOT NULL
 ),
-late (number) AS (
-    SELECT seq FROM line CROSS JOIN task ON seq IN (
+late (number, turn) AS (
+    SELECT seq, row_number() OVER (PARTITION BY line.queue, line.priority ORDER BY due, seq)
+    FROM line CROSS JOIN task ON seq IN (
         SELECT seq FROM task
         WHERE state = 'QUEUED' AND queue = line.queue AND priority = line.priority
           AND due < :before
         ORDER BY due, seq LIMIT :limit
     )
     UNION ALL
-    SELECT seq FROM task INDEXED BY scheduled
+    SELECT seq, row_number() OVER (PARTITION BY queue ORDER BY due, seq)
+    FROM task INDEXED BY scheduled
     WHERE state = 'SCHEDULED' AND due < :before AND queue NOT IN (SELECT queue FROM pause)
 )
 """
@@ -59,7 +61,7 @@ late (number) AS (
 
 LONGEST_FIRST = """
 WHERE seq IN (
-    SELECT number FROM late JOIN task ON seq = number ORDER BY due, seq LIMIT :limit
+    SELECT number FROM late JOIN task ON seq = number ORDER BY turn, due, seq LIMIT :limit
 )
 ORDER BY due, seq
 """

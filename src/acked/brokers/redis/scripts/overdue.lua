@@ -1,4 +1,4 @@
--- What has waited longest since it was due.
+-- What has waited longest since it was due, of each lane in turn.
 --
 -- args[3]  due before, args[4] how many
 -- Returns  {now, tags, longest first}.
@@ -10,7 +10,7 @@ local before = '(' .. format('%.17g', args[3])
 
 local function collect(key)
   local late = call('ZRANGEBYSCORE', P .. key, '-inf', before, 'WITHSCORES', 'LIMIT', 0, limit)
-  for i = 1, #late, 2 do all[#all + 1] = {tonumber(late[i + 1]), late[i]} end
+  for i = 1, #late, 2 do all[#all + 1] = {(i + 1) / 2, tonumber(late[i + 1]), late[i]} end
 end
 
 local queues = {}
@@ -25,7 +25,10 @@ for _, queue in ipairs(open(queues)) do
   for _, lane in ipairs(lanes(queue)) do collect(lane) end
   collect('later:' .. queue)
 end
-table.sort(all, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+local function longer(a, b) return a[2] < b[2] or a[2] == b[2] and a[3] < b[3] end
+table.sort(all, function(a, b) return a[1] < b[1] or a[1] == b[1] and longer(a, b) end)
+for i = #all, limit + 1, -1 do all[i] = nil end
+table.sort(all, longer)
 local tags = {}
-for i = 1, min(limit, #all) do tags[i] = tonumber(all[i][2]) end
+for i, late in ipairs(all) do tags[i] = tonumber(late[3]) end
 return pack({now, tags})
