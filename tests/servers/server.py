@@ -120,6 +120,20 @@ class Server:
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay, nothing is answered."""
         self.signal(signal.SIGSTOP)
+        # The signal is sent; on a busy machine its threads go on for a moment.
+        deadline = time.monotonic() + START_SECONDS
+        while self._threads_that_run():
+            assert time.monotonic() < deadline, f"{self.command()[0]} does not stop"
+            time.sleep(0.005)
+
+    def _threads_that_run(self) -> int:
+        assert self.process is not None
+        count = 0
+        for stat in Path("/proc").glob("[0-9]*/task/*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, group = stat.read_bytes().rsplit(b")", 1)[1].split()[:3]
+                count += int(group) == self.process.pid and state not in (b"T", b"Z", b"X")
+        return count
 
     def thaw(self) -> None:
         """Let it go on."""
