@@ -3,8 +3,10 @@
 RabbitMQ cannot be asked what is in a queue, but it can be asked for the message at its head, and
 messages leave a line in the order in which they came. So a task that has been due for a while, and
 for longer than the message at the head of its line has been there, has no message in it. Nor has it
-one in the line of those that come again, where nothing lies there. Another one does no harm: the
-ledger admits a task once. A line that does not answer keeps its own tasks waiting and no others.
+one in the line of those that come again, where nothing lies there. But what was delivered and given
+back may lie at the end of its line: such a task gets another message, which comes sooner. That does
+no harm, as the ledger admits a task once. A line that does not answer keeps its own tasks waiting
+and no others.
 """
 
 from __future__ import annotations
