@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -55,6 +55,20 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] != b"Z"
     except OSError:
         return False
+
+
+def stand_still(pids: Iterable[int]) -> None:
+    """Wait until every thread of *pids* has stopped: SIGSTOP is on its way for a moment when it is
+    sent, and on a busy machine they go on meanwhile."""
+    until(lambda: not any(_runs(pid) for pid in pids), what="they stand still")
+
+
+def _runs(pid: int) -> bool:
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_bytes().rsplit(b")", 1)[1].split()[0] not in (b"T", b"Z", b"X"):
+                return True
+    return False
 
 
 def search_path(environment: dict[str, str]) -> str:

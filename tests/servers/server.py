@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.harness.workers import stand_still
+
 START_SECONDS = 60.0
 
 
@@ -120,20 +122,16 @@ class Server:
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay, nothing is answered."""
         self.signal(signal.SIGSTOP)
-        # The signal is sent; on a busy machine its threads go on for a moment.
-        deadline = time.monotonic() + START_SECONDS
-        while self._threads_that_run():
-            assert time.monotonic() < deadline, f"{self.command()[0]} does not stop"
-            time.sleep(0.005)
+        stand_still(self._group())
 
-    def _threads_that_run(self) -> int:
+    def _group(self) -> list[int]:
         assert self.process is not None
-        count = 0
-        for stat in Path("/proc").glob("[0-9]*/task/*/stat"):
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
-                state, _, group = stat.read_bytes().rsplit(b")", 1)[1].split()[:3]
-                count += int(group) == self.process.pid and state not in (b"T", b"Z", b"X")
-        return count
+                if int(stat.read_bytes().rsplit(b")", 1)[1].split()[2]) == self.process.pid:
+                    found.append(int(stat.parent.name))
+        return found
 
     def thaw(self) -> None:
         """Let it go on."""

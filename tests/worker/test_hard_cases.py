@@ -14,7 +14,7 @@ from acked.broker import Filter
 from acked.delivery import State
 from tests.harness import history
 from tests.harness.privileges import need_root
-from tests.harness.workers import alive, until
+from tests.harness.workers import alive, stand_still, until
 from tests.worker.conftest import Shop
 
 REFUSE_SETTLING = """
@@ -186,6 +186,7 @@ def freeze(pids: list[int], shop: Shop) -> None:
         while True:
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
+            stand_still(pids)
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
