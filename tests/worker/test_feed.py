@@ -16,8 +16,9 @@ from acked.outcome import TaskPolicy
 from acked.supervision import RECONCILE_EVERY, Death
 from acked.testing.timeline import message
 from acked.worker.feed import Feed
-from acked.worker.presence import Presence, Section
+from acked.worker.presence import Presence
 from acked.worker.recovery import UNHEARD, Recovery
+from acked.worker.section import Section
 
 
 class FailingOver(MemoryBroker):

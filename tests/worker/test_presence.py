@@ -12,7 +12,8 @@ import pytest
 
 from acked.delivery import Delivery, Settlement
 from acked.worker import presence
-from acked.worker.presence import JOURNAL_HALF, Presence, journal_entry
+from acked.worker.presence import Presence
+from acked.worker.section import JOURNAL_HALF, journal_entry
 
 
 def settlement(number: int, size: int = 10) -> Settlement:

@@ -15,8 +15,9 @@ from acked.delivery import Delivery, Settlement, State
 from acked.message import Message
 from acked.outcome import decide
 from acked.supervision import Death
-from acked.worker.presence import Presence, Section, journal_entry
+from acked.worker.presence import Presence
 from acked.worker.recovery import Recovery
+from acked.worker.section import Section, journal_entry
 
 LEASE = 10.0
 BAD = b"cannot be written"

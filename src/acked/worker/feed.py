@@ -19,7 +19,7 @@ from acked.clock import Clock, SystemClock
 from acked.delivery import COMES_BACK, Delivery, Settlement
 from acked.errors import BrokerError
 from acked.supervision import RECONCILE_EVERY
-from acked.worker.presence import Section, journal_entry
+from acked.worker.section import Section, journal_entry
 
 logger = logging.getLogger("acked.worker")
 

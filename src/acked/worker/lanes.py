@@ -18,7 +18,7 @@ from acked.errors import SoftTimeLimitExceeded
 from acked.execute import Attempt
 from acked.outcome import Revoked
 from acked.worker.limits import raise_in_thread, with_soft_limit
-from acked.worker.presence import Section, rules_of
+from acked.worker.section import Section, rules_of
 
 logger = logging.getLogger("acked.worker")
 

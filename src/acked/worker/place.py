@@ -9,7 +9,7 @@ import signal
 import threading
 
 from acked.supervision import Death, restart_delay
-from acked.worker.presence import Section
+from acked.worker.section import Section
 from acked.worker.wire import Aftermath
 
 logger = logging.getLogger("acked.worker")

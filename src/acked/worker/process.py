@@ -30,8 +30,8 @@ from acked.worker.lanes import CoroutineLane, Lane, ThreadLane, enter
 from acked.worker.memory import resident_kib
 from acked.worker.options import WorkerOptions
 from acked.worker.permits import Permits
-from acked.worker.presence import Section
 from acked.worker.priority import Priority
+from acked.worker.section import Section
 
 logger = logging.getLogger("acked.worker")
 

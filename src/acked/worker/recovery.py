@@ -25,7 +25,8 @@ from acked.outcome import TaskPolicy, decide
 from acked.supervision import Death, outcome_of_death
 from acked.worker import presence
 from acked.worker.counting import Counting
-from acked.worker.presence import Presence, Running, Section
+from acked.worker.presence import Presence
+from acked.worker.section import Running, Section
 from acked.worker.wire import Aftermath
 
 logger = logging.getLogger("acked.worker")
