@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Protocol
+
+logger = logging.getLogger("acked.broker")
 
 
 class Clock(Protocol):
@@ -27,8 +30,8 @@ class Clock(Protocol):
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 JUMP = 1.0
-"""Seconds by which a server's clock must differ from what this host expects to count as set: more
-than a slow answer explains, less than any lease."""
+"""Seconds by which a server's clock must differ from what this host expects to count as set, beyond
+what a slow answer explains: less than any lease."""
 
 
 class SystemClock:
@@ -48,21 +51,38 @@ class ServerClock:
     monotonic clock goes on from there. So neither a wrong wall clock here nor one that jumps
     moves a due time. Until the first answer it is this host's own.
 
+    When between question and answer the server read its clock is not known, so each answer allows
+    a range of offsets between the two clocks, and what is known is where the ranges meet (the
+    intersection of intervals of Marzullo and Owicki, 1983). A slow answer says little, and is no
+    sign of a clock that was set.
+
     Both readings are the server's wall clock: servers have no other that every host could read.
     That one may jump as well; `since_jump` tells.
     """
 
     def __init__(self) -> None:
-        self._offset: float | None = None
+        self._least: float | None = None  # of the offsets that the answers allow
+        self._most = 0.0
         self._jumped_at = -math.inf
 
-    def sync(self, server_now: float) -> None:
-        """The server says that it is *server_now*, seconds since the epoch."""
-        here = time.clock_gettime(_STEADY)
-        offset = server_now - here
-        if self._offset is not None and abs(offset - self._offset) > JUMP:
-            self._jumped_at = here
-        self._offset = offset
+    @staticmethod
+    def here() -> float:
+        """This host's clock, by which `sync` is told when the server was asked."""
+        return time.clock_gettime(_STEADY)
+
+    def sync(self, server_now: float, asked: float) -> None:
+        """The server says that it is *server_now*, seconds since the epoch; it was asked at
+        *asked*, of `here`."""
+        here = self.here()
+        least, most = server_now - here, server_now - asked
+        if self._least is not None:
+            if least - JUMP > self._most or most + JUMP < self._least:
+                moved = most - self._least if most < self._least else least - self._most
+                logger.warning("the server's clock was set by %+.1f s: leases begin anew", moved)
+                self._jumped_at = here
+            elif least <= self._most and most >= self._least:
+                least, most = max(least, self._least), min(most, self._most)
+        self._least, self._most = least, most
 
     def now(self) -> float:
         expected = self.expected
@@ -76,13 +96,12 @@ class ServerClock:
         """What the server's clock says now, unless it was set since its last answer; None before
         the first. A lease has run out only by the server's clock and by this one: so it does not
         while nobody has noticed yet that the server's was set forward."""
-        offset = self._offset
-        return None if offset is None else time.clock_gettime(_STEADY) + offset
+        return None if self._least is None else self.here() + self._least
 
     @property
     def since_jump(self) -> float:
         """Seconds since the server's clock was last seen to jump; infinite where it never was."""
-        return time.clock_gettime(_STEADY) - self._jumped_at
+        return self.here() - self._jumped_at
 
 
 class ManualClock:

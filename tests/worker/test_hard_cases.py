@@ -87,8 +87,7 @@ def test_a_locked_database_costs_no_live_worker_its_tasks(shop: Shop) -> None:
     """Longer than the lease: nobody can renew, and nobody may conclude that the others are dead."""
     shop.environment |= {"SHOP_LEASE": "1", "SHOP_HEARTBEAT": "0.2"}
     shop.open()
-    shop.work(processes=1)
-    shop.work(processes=1)
+    workers = [shop.work(processes=1), shop.work(processes=1)]
     results = [shop.tasks.work.delay(4.0) for _ in range(2)]
     for result in results:
         shop.started(result.id)
@@ -103,6 +102,8 @@ def test_a_locked_database_costs_no_live_worker_its_tasks(shop: Shop) -> None:
     verdict = shop.check(ids)
     assert verdict.violations == []
     assert verdict.starts == 2
+    for worker in workers:
+        assert "s late: other workers' leases count again in 1 s" in worker.output()
 
 
 def test_the_hard_limit_holds_while_the_database_is_locked(shop: Shop) -> None:

@@ -51,7 +51,7 @@ def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     vanishing = shop.work(processes=processes, environment=environment)
     ids = [result.id for result in task.delay_many([(lease + 4.0,)] * count)]
     until(lambda: len(shop.history("start")) == count, what=f"{count} running")
-    shop.work(processes=processes)
+    surviving = shop.work(processes=processes)
     victims = vanishing.processes
     for pid in victims:
         history.note("cut", victim=pid)
@@ -71,7 +71,10 @@ def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     report(f"vanished host, {kind}, {shop.place.kind}", verdict)
     assert verdict.violations == []
     assert verdict.duplicates == count
-    assert max(verdict.recovered_after) <= lease + heartbeat + BUSY
+    # Who was late himself gives the others the time of a lease, and says so.
+    late = "late: other workers' leases" in surviving.output()
+    allowed = lease * (2 if late else 1) + heartbeat + BUSY
+    assert max(verdict.recovered_after) <= allowed, surviving.output()
     assert {shop.record(one).losses for one in ids} <= {0, 1}
 
 

@@ -125,9 +125,14 @@ class Upkeep:
             orders = self._broker.renew(beat)
             self._listen(now)
             steady = self._clock.steady()
-            if steady - self._renewed > self.hello.heartbeat * 2:
-                # This beat was late: the disk was slow, or the machine slept. What kept it kept
-                # the others too; they get a lease's time to say that they live.
+            late = steady - self._renewed - self.hello.heartbeat
+            if late > self.hello.heartbeat:
+                # The disk was slow, or the machine slept. What kept it kept the others too; they
+                # get a lease's time to say that they live.
+                logger.warning(
+                    "heartbeat %.1f s late: other workers' leases count again in %g s",
+                    late, self.hello.lease,
+                )  # fmt: skip
                 self._reap_from = steady + self.hello.lease
             self._renewed = steady
             if steady >= self._reap_from:

@@ -83,8 +83,9 @@ class PostgresBroker(TaskLedger, TaskRecords, TransactionalSending):
             until = time.monotonic() + self._database.timeout
             schema.check(self._database, until)
             # The first message's countdown is counted by the server's clock already.
+            asked = self._server_clock.here()
             (((now,),),) = self._database.run(Call(NOW), repeatable=True, until=until)
-            self._told(now)
+            self._told(now, asked)
             self._checked = True
 
     def pending(self) -> list[str]:

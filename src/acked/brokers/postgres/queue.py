@@ -137,13 +137,14 @@ class TaskQueue(Store):
         """As `Ledger.send_by`."""
         if not messages:
             return
+        asked = self._server_clock.here()
         (((now,),), *_) = self._database.run(
             Call(SEND, [*sending(messages), self._now()]),
             then=self._wake(message.queue for message in messages),
             repeatable=True,
             until=deadline,
         )
-        self._told(now)
+        self._told(now, asked)
 
     def claim(
         self,
@@ -168,13 +169,14 @@ class TaskQueue(Store):
         if not calls:
             return Claim([], [])
         base = calls[-1].parameters[-1]
+        asked = self._server_clock.here()
         answers = self._database.run(*calls)
         refused = self._settled(settlements, settle.refused(answers), settle.woken(answers))
         if limit <= 0:
             return Claim([], refused)
         rows = answers[-1]
         if rows:
-            self._told(rows[-1][10])
+            self._told(rows[-1][10], asked)
             note(self._looks, rows)
         return Claim(self._taken(rows, consumer, base), refused)
 
@@ -187,12 +189,13 @@ class TaskQueue(Store):
 
     def renew(self, beat: Beat) -> list[Order]:
         name = text(beat.worker)
+        asked = self._server_clock.here()
         ((now,),), orders = self._database.run(
             Call(RENEW, (name, self._steady(), float8(beat.lease), msgspec.json.encode(beat))),
             Call(ORDERS, (name, name + b"/", name + b"0")),
             repeatable=True,
         )
-        self._told(now)
+        self._told(now, asked)
         return [Order(task_id, token) for task_id, token in orders]
 
     def leave(self, worker: str) -> None:

@@ -45,10 +45,10 @@ class Store:
         """The same for the time by which leases are counted."""
         return None if self._given_clock is None else float8(self._given_clock.steady())
 
-    def _told(self, now: float | None) -> None:
-        """The server has said what time it is."""
+    def _told(self, now: float | None, asked: float) -> None:
+        """The server has said what time it is; it was asked at *asked* (`ServerClock.here`)."""
         if self._given_clock is None and now is not None:
-            self._server_clock.sync(now)
+            self._server_clock.sync(now, asked)
 
     def _claiming(self) -> list[bytes | None]:
         """The last parameters of what hands out tasks; the very last is the tokens' base."""

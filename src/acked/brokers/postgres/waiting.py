@@ -115,12 +115,13 @@ class Waiting:
         while True:
             look = Call(NEXT_WORK, [texts(queues), *self._looks.parameters(queues)])
             limit = time.monotonic() + self._listening.timeout
+            asked = self._server_clock.here()
             *_, ((due, now),) = session.run([*first, [look]], limit)
             first = []
             if self._clock is not None:
                 now = self._clock.now()
             else:
-                self._server_clock.sync(now)
+                self._server_clock.sync(now, asked)
             left = until - time.monotonic()
             seconds = left if due is None else min(left, due - now)
             if seconds <= 0 or self._interrupts.reached():

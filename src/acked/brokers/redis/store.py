@@ -44,11 +44,12 @@ class Store:
         """
         given = self._given
         now, steady = (None, None) if given is None else (given.now(), given.steady())
+        asked = self._server_clock.here()
         reply = self._client.run(
             script, pack((now, steady, *args)), stored, confirmed=confirmed, until=until
         )
         first, *rest = reply if isinstance(reply, list) else (reply,)
         about: list[Any] = unpack(first)
         if given is None:
-            self._server_clock.sync(about[0])
+            self._server_clock.sync(about[0], asked)
         return about, rest
