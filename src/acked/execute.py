@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
@@ -20,6 +19,7 @@ import msgspec
 from acked import message as messages
 from acked import signals
 from acked.broker import Records
+from acked.chance import roll
 from acked.delivery import Delivery, Event, Failure, Settlement
 from acked.errors import Ignore, MessageUnreadable, NotSendable, Reject, Retry, UnknownTask
 from acked.failure import ExceptionInfo, failure_of, text_of
@@ -170,7 +170,7 @@ class Attempt:
         self.request.flush_progress()
         now = self.task.app.clock.now()
         settlement = decide(
-            self.held, self.outcome, self.policy, now=now, roll=random.random(),
+            self.held, self.outcome, self.policy, now=now, roll=roll(),
             started=self.started,
         )  # fmt: skip
         if self.request.lines is not None:

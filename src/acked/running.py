@@ -6,7 +6,6 @@ Everything here acts on `current`, the request of the attempt; nothing is kept o
 from __future__ import annotations
 
 import operator
-import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from acked import errors, exact
 from acked import message as messages
 from acked.arguments import Arguments
 from acked.calling import call_options, check_max_retries, delay_seconds, moment
+from acked.chance import roll
 from acked.errors import LeaseLost, NotSendable, Retry
 from acked.failure import failure_of
 from acked.options import TaskOptions
@@ -121,7 +121,7 @@ class RunningTask:
             return self.options.default_retry_delay if asked is None else asked
         if asked is None:
             return None
-        return max(asked, policy.wait_after(retries, roll=random.random()))
+        return max(asked, policy.wait_after(retries, roll=roll()))
 
     def _exhausted(self, request: Request) -> errors.MaxRetriesExceededError:
         error = errors.MaxRetriesExceededError(

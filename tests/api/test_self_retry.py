@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -55,6 +56,23 @@ def test_a_retry_keeps_the_id_and_counts(app: Acked, clock: ManualClock) -> None
     run_to_end(app, clock, result.id)
     assert result.get() == "done"
     assert seen == [(result.id, 0, 1), (result.id, 1, 2), (result.id, 2, 3)]
+
+
+def test_a_task_that_seeds_random_neither_sets_its_jitter_nor_misses_a_number(app: Acked) -> None:
+    @app.task(bind=True, retry_backoff=100, retry_jitter=True)
+    def trains(self: Any) -> None:
+        random.seed(7)
+        self.retry()
+
+    waits = set()
+    for _ in range(3):
+        trains.delay()
+        waits.add(round(wait_of(run_next(app)), 3))
+    after = random.random()
+
+    assert len(waits) == 3
+    random.seed(7)
+    assert after == random.random()
 
 
 @pytest.mark.parametrize(

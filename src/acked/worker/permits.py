@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
 
 import msgspec
 
 from acked.broker import Broker
+from acked.chance import roll
 from acked.delivery import Delivery, Settlement
 from acked.errors import BrokerError
 from acked.rate import Line, Rate, ask
@@ -70,9 +70,7 @@ class Permits:
         while True:
             old = known.raw
             line = _line(old)
-            new, not_before = ask(
-                line, interval, now=self._broker.clock.now(), roll=random.random()
-            )
+            new, not_before = ask(line, interval, now=self._broker.clock.now(), roll=roll())
             no_place = not_before is not None and line is not None and new.place == line.place
             if no_place and time.monotonic() < known.read + FRESH:
                 return not_before

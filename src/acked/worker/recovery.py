@@ -10,13 +10,13 @@ a supervisor that ended over it would leave the same to the next.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from acked import message as messages
 from acked.broker import Engine, worker_of
+from acked.chance import roll
 from acked.delivery import Delivery, Event, Failure, Settlement
 from acked.errors import BrokerError, MessageUnreadable
 from acked.execute import log_end
@@ -217,7 +217,7 @@ class Recovery:
         outcome = outcome_of_death(held, {entry.token for entry in slots}, death)
         name, policy = self._policy_of(held, own)
         settlement = decide(
-            held, outcome, policy, now=now, roll=random.random(),
+            held, outcome, policy, now=now, roll=roll(),
             started=None if own is None else own.started or now,
         )  # fmt: skip
         log = left.logged.get(held.seized_token, b"") if settlement.started else b""
