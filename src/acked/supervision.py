@@ -20,6 +20,9 @@ SHORT_LIFE = 0.5
 RECONCILE_EVERY = 10.0
 """Seconds after which a consumer compares what it holds, for the broker, with what it knows of."""
 
+ASK_AGAIN = (0.1, 2.0)
+"""Shortest and longest pause in seconds before a process asks a broker anew that has failed it."""
+
 GIVE_UP_AFTER = 5
 """Watchdog intervals without an answer of the broker after which a worker stops."""
 
@@ -102,6 +105,18 @@ def restart_delay(deaths: Sequence[float], now: float) -> float:
     if recent <= CRASHES_FREE:
         return 0.0
     return min(RESTART_DELAY_MAX, 0.5 * 2.0 ** min(recent - CRASHES_FREE - 1, 10))
+
+
+def pause_after(failures: int, roll: float) -> float:
+    """Seconds before a process asks its broker anew: twice as long after each failure.
+
+    Args:
+        failures: In a row, from 1.
+        roll: A random number from 0 to 1, so that the processes of a fleet do not all come back
+            at the same moment.
+    """
+    shortest, longest = ASK_AGAIN
+    return min(longest, shortest * 2.0 ** min(failures - 1, 10)) * (1 - roll / 2)
 
 
 def on_silence(

@@ -19,10 +19,11 @@ from collections.abc import Callable
 
 from acked import signals
 from acked.app import Acked
+from acked.chance import roll
 from acked.delivery import Delivery, Settlement
 from acked.errors import BrokerError
 from acked.execute import Attempt, prepare
-from acked.supervision import must_run_alone
+from acked.supervision import must_run_alone, pause_after
 from acked.worker import limits
 from acked.worker.counting import Counting
 from acked.worker.feed import Feed, Pace
@@ -45,6 +46,7 @@ STUCK_AFTER = 0.025
 
 MEMORY_EVERY = 0.5
 BROKER_PAUSE = 0.5
+"""Seconds before the watcher asks a broker anew that has failed it."""
 
 
 class TaskProcess:
@@ -110,19 +112,20 @@ class TaskProcess:
         watcher.start()
         for lane in self._lanes:
             lane.start()
-        pause = 0.0
+        failures = 0
         while not self._stopping:
             held = self._feed.next()
             if held is not None:
                 self._start(held)
                 continue
             try:
-                pause = 0.0 if self._refill() else pause
+                self._refill()
+                failures = 0
             except BrokerError as error:
                 # What is settled stays in the journal; the next turn writes it.
                 logger.error("cannot reach the broker: %s", error)
-                pause = min(2.0, pause + BROKER_PAUSE)
-                time.sleep(pause)
+                failures += 1
+                time.sleep(pause_after(failures, roll()))
         self._feed.give_back()
         self._sleep_until(self._lanes_are_free)
         if self._priority.restore():
@@ -138,15 +141,15 @@ class TaskProcess:
         self._feed.flush()
         self._counting.write(time.monotonic(), at_once=True)
 
-    def _refill(self) -> bool:
-        """Claim more, or sleep until there may be something; True when something was claimed."""
+    def _refill(self) -> None:
+        """Claim more, or sleep until there may be something."""
         self._handed_back = False
         if self._worn_out() or not self._priority.restore():
             self._stop_asked = True
-            return False
+            return
         if self._threads is not None and not self._threads.places.free:
             self._wait_for_a_place(self._threads)
-            return False
+            return
         claimed = self._feed.turn(self._depth())
         now = time.monotonic()
         self._section.mark_polled(now)
@@ -154,18 +157,17 @@ class TaskProcess:
         if claimed:
             self._feed.local.extend(claimed)
             self._rouse_watcher()
-            return True
+            return
         if self._options.burst and not self._lanes_busy:
             self._section.mark_drained()
             self._stop_asked = True
-            return False
+            return
         if not self._stopping:
             self._waiting = True
             try:
                 self._broker.wait(self._options.queues, POLL)
             finally:
                 self._waiting = False
-        return False
 
     def _depth(self) -> int:
         depth = self._pace.depth
