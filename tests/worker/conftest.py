@@ -6,7 +6,7 @@ import importlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,23 @@ def address(place: Place) -> dict[str, str]:
     """What a shop's environment says of its broker."""
     results = {} if place.results is None else {"SHOP_RESULTS": place.results}
     return {"SHOP_URL": place.url, **results}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of a test that failed, show what its workers and producers have logged."""
+    report = yield
+    shop = item.funcargs.get("shop")
+    if report.failed and isinstance(shop, Shop):
+        for log in sorted(shop.directory.glob("*.log")):
+            report.sections.append((log.name, log.read_text(errors="replace")[-SHOWN:]))
+    return report
+
+
+SHOWN = 6_000
+"""Characters of a log."""
 
 
 @pytest.fixture
