@@ -58,6 +58,8 @@ if os.environ.get("SHOP_NO_AGREEMENT"):
 
     app.broker.exchange = refuse  # type: ignore[method-assign]  # as a server without the right does
 RSS_LIMIT = 512 * 1024 * 1024
+UNTIL_STOPPED = 60.0
+"""Seconds that no test waits for: of tasks that are to be killed or to be stopped by a limit."""
 
 
 @app.task(bind=True, max_losses=int(os.environ.get("SHOP_MAX_LOSSES", "3")))
@@ -280,7 +282,7 @@ def overruns(self: Task[..., None], how: str = "sleep") -> None:
 async def overruns_async(self: Task[..., None], how: str = "await") -> None:
     note("start", task=self.request.id)
     if how == "await":
-        await asyncio.sleep(60)
+        await asyncio.sleep(UNTIL_STOPPED)
     hang(how)
 
 
@@ -297,7 +299,7 @@ def overruns_by_name(self: Task[..., None]) -> None:
     hang("sleep")
 
 
-def hang(how: str, seconds: float = 60.0) -> None:
+def hang(how: str, seconds: float = UNTIL_STOPPED) -> None:
     """Do nothing useful for long: in the kernel, in C holding the GIL, or in a loop."""
     if how == "sleep":
         time.sleep(seconds)
@@ -382,7 +384,7 @@ def dies_behind_a_coroutine(self: Task[..., None]) -> None:
 
 
 @app.task(bind=True, time_limit=2)
-def spawns(self: Task[..., None], how: str, seconds: float = 60.0) -> None:
+def spawns(self: Task[..., None], how: str, seconds: float = UNTIL_STOPPED) -> None:
     """Start a descendant, write its pid down, and wait to be killed."""
     code = f"import time; time.sleep({seconds})"
     if how == "daemon":
@@ -552,7 +554,7 @@ class Failing(Hooked):
 
 @app.task(base=Failing, time_limit=0.5)
 def overruns_and_fails_in_its_hook() -> None:
-    time.sleep(60)
+    time.sleep(UNTIL_STOPPED)
 
 
 @app.task(bind=True, base=Hooked, time_limit=5, max_retries=1)
@@ -595,17 +597,17 @@ async def exits_below() -> None:
 
 @app.task
 def sleeps_with(text: str) -> None:
-    time.sleep(60)
+    time.sleep(UNTIL_STOPPED)
 
 
 class HangsInHook(Task[..., Any]):
     def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        time.sleep(3600)
+        time.sleep(UNTIL_STOPPED * 60)
 
 
 @app.task(base=HangsInHook)
 def hangs_in_hook() -> None:
-    time.sleep(60)
+    time.sleep(UNTIL_STOPPED)
 
 
 class ExitsInHook(Task[..., Any]):
@@ -645,7 +647,7 @@ def forks_sleeper(self: Task[..., None]) -> None:
     child = os.fork()
     if child == 0:
         os.setsid()
-        time.sleep(60)
+        time.sleep(UNTIL_STOPPED)
         os._exit(0)
     note("spawned", task=self.request.id, child=child)
     time.sleep(30)
@@ -661,7 +663,7 @@ def ignores_signals() -> None:
 async def cleans_up_slowly(self: Task[..., None]) -> None:
     note("start", task=self.request.id)
     try:
-        await asyncio.sleep(60)
+        await asyncio.sleep(UNTIL_STOPPED)
     finally:
         await asyncio.sleep(0.5)
         note("end", task=self.request.id)

@@ -43,6 +43,9 @@ PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 5.0
 """Seconds in which what is killed at the end is to be gone."""
 
+LOOK_AGAIN = 0.01
+"""Seconds between two looks whether it is."""
+
 MARK = "ACKED_CONSUMER_PID"
 """Environment variable that everything a task process starts inherits."""
 
@@ -188,7 +191,7 @@ class Template:
             kill_group(pid)
         deadline = time.monotonic() + PATIENCE
         while (self._kill_orphans() or self._children) and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(LOOK_AGAIN)
             self._bury()
 
 
