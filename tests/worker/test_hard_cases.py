@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import time
 from contextlib import closing
+from datetime import datetime
 
 import apsw
 import pytest
@@ -15,7 +18,7 @@ from acked.delivery import State
 from tests.harness import history
 from tests.harness.privileges import need_root
 from tests.harness.workers import alive, stand_still, until
-from tests.worker.conftest import Shop
+from tests.worker.conftest import Shop, on
 
 REFUSE_SETTLING = """
 CREATE TRIGGER refuse BEFORE UPDATE OF state ON task
@@ -104,6 +107,26 @@ def test_a_locked_database_costs_no_live_worker_its_tasks(shop: Shop) -> None:
     assert verdict.starts == 2
     for worker in workers:
         assert "s late: other workers' leases count again in 1 s" in worker.output()
+
+
+@on("redis")
+def test_a_broker_that_is_away_is_not_asked_without_a_pause_for_what_a_dead_neighbour_held(
+    shop: Shop,
+) -> None:
+    living, dying = shop.work(processes=1), shop.work(processes=1)
+    (name,) = re.findall(r"worker (\S+) ready", dying.output())
+    shop.place.running.kill()
+    dying.kill_tree()
+
+    def tries() -> list[datetime]:
+        lines = living.output().splitlines()
+        failed = [line for line in lines if f"cannot give back what {name} held" in line]
+        return [datetime.fromisoformat(line[:23]) for line in failed]
+
+    until(lambda: len(tries()) >= 3, what="it was asked three times")
+    pauses = [(b - a).total_seconds() for a, b in itertools.pairwise(tries())]
+    shop.place.running.start()
+    assert min(pauses) > 0.9
 
 
 def test_the_hard_limit_holds_while_the_database_is_locked(shop: Shop) -> None:

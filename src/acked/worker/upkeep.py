@@ -21,7 +21,8 @@ logger = logging.getLogger("acked.worker")
 
 NEIGHBOURS_EVERY = 0.25
 BEAT_AGAIN = 1.0
-"""Longest pause in seconds before a heartbeat that failed is tried again."""
+"""Longest pause in seconds before a heartbeat that failed is tried again, or the recovery of a dead
+worker of this host."""
 
 DEAF_FOR = 5.0
 """Seconds for which a process is seen to have lost the broker before it is replaced."""
@@ -111,8 +112,8 @@ class Upkeep:
         if now >= self._next_beat:
             orders = self._renew(now)
         if now >= self._next_neighbours:
-            self._next_neighbours = now + NEIGHBOURS_EVERY
-            self._recover_neighbours()
+            recovered = self._recover_neighbours()
+            self._next_neighbours = now + (NEIGHBOURS_EVERY if recovered else BEAT_AGAIN)
         if now >= self._next_prune and not stopping:
             self._prune(now)
         return orders
@@ -185,11 +186,13 @@ class Upkeep:
             case "wait":
                 pass
 
-    def _recover_neighbours(self) -> None:
-        """Give back what other workers of this host held that were killed whole."""
+    def _recover_neighbours(self) -> bool:
+        """Give back what other workers of this host held that were killed whole; whether nothing
+        of it is left."""
         directory = self._broker.presence_dir
         if directory is None:
-            return
+            return True
+        recovered = True
         for dead in presence.dead(directory, known=self._beat.worker):
             try:
                 count = self._recovery.recover_worker(dead)
@@ -197,8 +200,10 @@ class Upkeep:
             except Exception as error:
                 # Whoever ended over it would leave it to the next worker, and that to the next.
                 log_held_yet(dead.worker, error)
+                recovered = False
             finally:
                 dead.close()
+        return recovered
 
     def _prune(self, now: float) -> None:
         """Delete records past their retention, in small steps."""
