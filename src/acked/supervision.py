@@ -20,7 +20,7 @@ SHORT_LIFE = 0.5
 RECONCILE_EVERY = 10.0
 """Seconds after which a consumer compares what it holds, for the broker, with what it knows of."""
 
-ASK_AGAIN = (0.1, 2.0)
+ASK_AGAIN = (0.1, 1.0)
 """Shortest and longest pause in seconds before a process asks a broker anew that has failed it."""
 
 GIVE_UP_AFTER = 5

@@ -102,6 +102,13 @@ def at_hand(broker: RabbitMQBroker, count: int) -> Iterator[None]:
             consumer.come(["default"], waiting=-1)
 
 
+def try_to_claim(broker: RabbitMQBroker) -> list[Delivery]:
+    """A task, if one comes; nothing while connections break."""
+    with contextlib.suppress(BrokerError):
+        return broker.claim("w1/0", ["default"], 1).deliveries
+    return []
+
+
 def nothing_comes(broker: RabbitMQBroker, consumer: str = "w1/0") -> bool:
     """Whether a few claims give nothing: each waits for what RabbitMQ says it has."""
     return all(not broker.claim(consumer, ["default"], 10).deliveries for _ in range(3))
@@ -409,6 +416,37 @@ class TestFaults:
             # Publishing may notice with the send, which then says so.
             until(lambda: _can_send(broker), "a send")
             claim(broker, 1)
+
+    def test_a_connection_that_is_made_anew_asks_for_no_queue_that_was_there(
+        self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = connect()
+        assert nothing_comes(broker)
+        asked: list[str] = []
+        make = Link.make
+
+        async def counted(link: Link, place: Any) -> bool:
+            if link.name == "acked: consuming":
+                asked.append(place.name)
+            return await make(link, place)
+
+        monkeypatch.setattr(Link, "make", counted)
+        server.close_connections()
+        connect().send([message("a")])
+        assert until(lambda: try_to_claim(broker), "the task")[0].id == "a"
+        assert asked == []
+
+    def test_a_queue_that_is_gone_when_the_connection_is_back_is_made_again(
+        self, connect: Opener
+    ) -> None:
+        broker = connect()
+        with broker._sessions.use() as session:
+            # As if they had been there before the connection was lost.
+            session.consumer._made |= {DEAD, *lines("default")}
+        with pytest.raises(BrokerError, match="no queue 'acked.queue.default"):
+            broker.claim("w1/0", ["default"], 1)
+        broker.send([message("a")])
+        assert until(lambda: try_to_claim(broker), "the task")[0].id == "a"
 
     def test_connections_that_are_made_anew_at_once_share_one_thread_for_names(
         self, connect: Opener

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
@@ -79,6 +79,8 @@ class Consumer:
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
         self._unacknowledged: dict[int, None] = {}
+        # Queues are durable, and a lost connection is no sign that they are gone: while connections
+        # break often, asking for each once more would keep a process from consuming at all.
         self._made: set[str] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._arrived: asyncio.Event | None = None
@@ -248,8 +250,8 @@ class Consumer:
         link = await Link.open(self._address, "acked: consuming", self._timeout)
         link.on_lost = self._on_lost
         link.channel.add_on_cancel_callback(self._on_cancelled)
+        link.channel.add_on_close_callback(self._on_channel_closed)
         self._forget()
-        self._made = set()
         self._link = link
         return link
 
@@ -355,6 +357,11 @@ class Consumer:
                     shelf.prefetch = 0
         self._made.clear()
         self._on_delivery()
+
+    def _on_channel_closed(self, _: Any, error: Exception) -> None:
+        if isinstance(error, ChannelClosedByBroker):
+            # What it refused may have been a queue that is not there any more.
+            self._made.clear()
 
     def _on_lost(self, error: BrokerError) -> None:
         logger.info("consuming stopped: %s", error)
