@@ -72,6 +72,9 @@ class Recovery:
         broker: Where the deliveries are.
         by: The consumer that holds what is taken over.
         policies: Of the tasks, by name; replaced at a reload.
+
+    Attributes:
+        in_doubt: Something may have been taken over in answers that were lost: `reconcile`.
     """
 
     def __init__(self, broker: Engine, *, by: str, policies: Mapping[str, TaskPolicy]) -> None:
@@ -80,6 +83,7 @@ class Recovery:
         self._broker = broker
         self._by = by
         self._owed: list[Settlement] = []
+        self.in_doubt = False
 
     def pay(self) -> bool:
         """Settle what is owed; whether nothing is any more."""
@@ -104,6 +108,7 @@ class Recovery:
         """
         owed = {settlement.token for settlement in self._owed}
         unknown = self._broker.seize(self._by, by=self._by, keep=owed)
+        self.in_doubt = False
         self._settle(unknown, _as_started(unknown), Death(how=UNHEARD, whole=True))
 
     def recover_section(self, section: Section, consumer: str, death: Death) -> list[Aftermath]:
@@ -114,7 +119,7 @@ class Recovery:
         """
         left = _left_in(section, consumer)
         self._write(list(left.finished.values()))
-        seized = self._broker.seize(consumer, by=self._by)
+        seized = self._seize(consumer)
         return self._settle(seized, {consumer: left}, death)
 
     def recover_worker(self, dead: Presence) -> int:
@@ -128,7 +133,7 @@ class Recovery:
             consumer = f"{dead.worker}/{index}"
             remains[consumer] = left = _left_in(section, consumer)
             self._write(list(left.finished.values()))
-        seized = self._broker.seize(dead.worker, by=self._by)
+        seized = self._seize(dead.worker)
         self._settle(seized, remains, Death(how="its worker was killed", whole=True))
         dead.remove()
         self._broker.leave(dead.worker)
@@ -156,6 +161,13 @@ class Recovery:
             finally:
                 file.close()
         self._settle(seized, remains, Death(how="its lease ran out", whole=True))
+
+    def _seize(self, holder: str) -> list[Delivery]:
+        try:
+            return self._broker.seize(holder, by=self._by)
+        except BrokerError:
+            self.in_doubt = True
+            raise
 
     def _write(self, settlements: Sequence[Settlement]) -> None:
         """Settle, each by itself where one of them cannot be written.

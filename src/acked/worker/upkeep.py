@@ -142,11 +142,12 @@ class Upkeep:
                     self._recovery.recover_lapsed(lapsed)
                 # After a reap that was heard: what the one before took, and nobody heard of, it
                 # has told with the names of its holders.
-                if now >= self._next_reconcile:
+                if now >= self._next_reconcile or self._recovery.in_doubt:
                     self._recovery.reconcile()
                     self._next_reconcile = now + RECONCILE_EVERY
         except (BrokerError, OSError) as error:
             logger.error("heartbeat failed: %s", error)
+            self._recovery.in_doubt = True
             self._next_beat = now + min(self.hello.heartbeat, BEAT_AGAIN)
             self._endure(now)
             return None
