@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,8 @@ class Losing(SQLiteBroker):
 
     loses_answers = False
 
-    def seize(self, holder: str, *, by: str, keep: object = ()) -> list[Delivery]:
-        return self._answer(super().seize(holder, by=by, keep=keep))  # type: ignore[arg-type]
+    def seize(self, holder: str, *, by: str, keep: Collection[int] = ()) -> list[Delivery]:
+        return self._answer(super().seize(holder, by=by, keep=keep))
 
     def reap(self, *, by: str) -> list[Delivery]:
         return self._answer(super().reap(by=by))
