@@ -27,7 +27,7 @@ demo: $(VENV)/.demo ## 200 tasks, a server that misbehaves, kill -9: every one f
 .PHONY: test
 # Three processes on two cores: half of the time they wait for something.
 test: lint test-packages ## Lint, then every test, the kill tests in their short form
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(VENV)/.test ## Format, ruff, mypy --strict, pyright, the layers

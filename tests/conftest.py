@@ -19,6 +19,19 @@ settings.register_profile("long", settings.get_profile("short"), max_examples=50
 settings.load_profile("long" if os.environ.get("ACKED_LONG") == "1" else "short")
 
 
+LONGEST = ("worker", "brokers", "pages", "dashboard")
+"""Directories whose files take longest, the longest first: where several processes share the files,
+none is left to run one of these alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        directory = item.path.parent.name
+        return LONGEST.index(directory) if directory in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Private servers, started when they are first asked for and gone with the session."""

@@ -31,7 +31,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 times = st.floats(-FURTHEST, FURTHEST)
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | numbers | text
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=10
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=5
 )
 raw = values.map(msgspec.json.encode).map(msgspec.Raw)
 
