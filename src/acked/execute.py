@@ -169,10 +169,11 @@ class Attempt:
         assert self.outcome is not None
         self.request.flush_progress()
         now = self.task.app.clock.now()
+        # What has succeeded is not put off, and a number costs a call of the system.
+        chance = 0.0 if isinstance(self.outcome, Succeeded) else roll()
         settlement = decide(
-            self.held, self.outcome, self.policy, now=now, roll=roll(),
-            started=self.started,
-        )  # fmt: skip
+            self.held, self.outcome, self.policy, now=now, roll=chance, started=self.started
+        )
         if self.request.lines is not None:
             settlement = msgspec.structs.replace(settlement, log=self.request.lines.text())
         self.tell(settlement)
@@ -375,13 +376,12 @@ def _again(settlement: Settlement) -> str:
 
 
 def _level(settlement: Settlement, expected: bool) -> int:
-    match settlement.event:
-        case Event.FAIL if not expected:
-            return logging.ERROR
-        case Event.RELEASE | Event.POSTPONE:
-            return logging.WARNING
-        case _:
-            return logging.INFO
+    event = settlement.event
+    if event is Event.FAIL and not expected:
+        return logging.ERROR
+    if event is Event.RELEASE or event is Event.POSTPONE:
+        return logging.WARNING
+    return logging.INFO
 
 
 def _outcome_by_hand(own: Progress | None) -> Outcome:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -91,11 +91,28 @@ def kind_of(settlement: Settlement) -> str | None:
             return "retry" if settlement.counts else "interrupted"
 
 
+class _Counted:
+    """What is counted of one task's attempts in one minute and queue."""
+
+    __slots__ = ("ends", "ran", "waited")
+
+    def __init__(self) -> None:
+        self.ends: defaultdict[str, int] = defaultdict(int)
+        self.ran: defaultdict[int, int] = defaultdict(int)
+        self.waited: defaultdict[int, int] = defaultdict(int)
+
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Each number, by what `Count` calls it."""
+        yield from self.ends.items()
+        yield from ((f"run:{bucket}", number) for bucket, number in self.ran.items())
+        yield from ((f"wait:{bucket}", number) for bucket, number in self.waited.items())
+
+
 class Tally:
     """Counts of one process, gathered until they are written. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._counted: defaultdict[tuple[int, str, str], _Counted] = defaultdict(_Counted)
         self._lock = threading.Lock()
 
     def note(
@@ -112,18 +129,22 @@ class Tally:
             return
         minute = int(settlement.at // 60)
         with self._lock:
-            self._counts[minute, queue, task, what] += 1
+            counted = self._counted[minute, queue, task]
+            counted.ends[what] += 1
             if what == "loss" and settlement.event is Event.FAIL:
-                self._counts[minute, queue, task, "failure"] += 1
+                counted.ends["failure"] += 1
             # When a lost attempt ended nobody knows: it may have been noticed much later.
             if settlement.started is not None and not settlement.loss:
-                ran = bucket_of(settlement.at - settlement.started)
-                self._counts[minute, queue, task, f"run:{ran}"] += 1
+                counted.ran[bucket_of(settlement.at - settlement.started)] += 1
             if waited is not None:
-                self._counts[minute, queue, task, f"wait:{bucket_of(waited)}"] += 1
+                counted.waited[bucket_of(waited)] += 1
 
     def take(self) -> list[Count]:
         """What was counted since the last time."""
         with self._lock:
-            counts, self._counts = self._counts, Counter()
-        return [Count(*key, number) for key, number in counts.items()]
+            everything, self._counted = self._counted, defaultdict(_Counted)
+        return [
+            Count(*where, what, number)
+            for where, counted in everything.items()
+            for what, number in counted.named()
+        ]
