@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## 200 tasks, a server that misbehaves, kill -9: every one f
 	$(BIN)/python examples/demo/run.py
 
 .PHONY: test
-# Three processes on two cores: half of the time they wait for something.
+# Three processes on two cores, as they often wait; in the order that tests/conftest.py gives.
 test: lint test-packages ## Lint, then every test, the kill tests in their short form
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
