@@ -72,6 +72,40 @@ async def test_one_loop_reads_for_all_watchers_and_ends_with_the_last() -> None:
 
 
 @on_a_loop
+async def test_one_answer_that_came_late_does_not_put_off_the_next_look() -> None:
+    store = Store()
+    store.put("a")
+
+    async def late_once(tasks: Mapping[str, Known | None]) -> dict[str, Known]:
+        if store.reads == 1:
+            await asyncio.sleep(PATIENCE / 3)  # as a broker that hangs and goes on
+        return await store.read_all(tasks)
+
+    watcher = Watcher(late_once, interval=0.01)
+    async with asyncio.timeout(PATIENCE), watcher.watch("a") as watch:
+        while store.reads < 2:
+            await watch.wait(0.01)
+        store.put("a", "news")
+        while watch.known("a") is not store.known["a"]:
+            await watch.wait(0.01)
+
+
+@on_a_loop
+async def test_where_reading_takes_long_it_looks_less_often() -> None:
+    store = Store()
+    store.put("a")
+
+    async def slow(tasks: Mapping[str, Known | None]) -> dict[str, Known]:
+        await asyncio.sleep(0.1)
+        return await store.read_all(tasks)
+
+    watcher = Watcher(slow, interval=0.01)
+    async with asyncio.timeout(PATIENCE), watcher.watch("a"):
+        await asyncio.sleep(2.0)  # twenty readings, were there no pause between them
+        assert 1 <= store.reads <= 8
+
+
+@on_a_loop
 async def test_a_change_wakes_those_whom_it_concerns() -> None:
     store = Store()
     store.put("a")

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 SHARE = 0.05
-"""Share of one core that such reading may take, however many pages are open."""
+"""Share of one core that such reading may take, however many pages are open. The quicker of the
+last two readings counts: a broker that hung once has not become expensive to read."""
 
 
 class Cached(Generic[T]):
@@ -24,6 +25,7 @@ class Cached(Generic[T]):
         self._read = read
         self._every = every
         self._value: tuple[T] | None = None
+        self._took = 0.0
         self._until = float("-inf")
 
     def get(self) -> T:
@@ -32,7 +34,8 @@ class Cached(Generic[T]):
         if self._value is None or began >= self._until:
             self._value = (self._read(),)
             ended = time.monotonic()
-            self._until = ended + max(self._every, (ended - began) / SHARE)
+            before, self._took = self._took, ended - began
+            self._until = ended + max(self._every, min(self._took, before) / SHARE)
         return self._value[0]
 
     def forget(self) -> None:

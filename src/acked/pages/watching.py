@@ -19,7 +19,9 @@ from acked.pages.view import Known
 logger = logging.getLogger("acked.pages")
 
 BUSY_SHARE = 0.25
-"""Share of the time that reading may take; beyond that the loop looks less often."""
+"""Share of the time that reading may take; beyond that the loop looks less often. The quicker of
+the last two answers counts: one that came late alone tells of a broker that hung, not of one that
+has much to read."""
 
 AWAY_FIRST, AWAY_LAST = 1.0, 5.0
 """Seconds between two tries while the broker does not answer."""
@@ -130,7 +132,7 @@ class Watcher:
             watch.changed.set()
 
     async def _look(self) -> None:
-        away = due = 0.0
+        away = due = before = 0.0
         while not server_stops():
             self._more.clear()
             began = time.monotonic()
@@ -151,7 +153,9 @@ class Watcher:
             if away:
                 await asyncio.sleep(away)
             elif began >= due:
-                due = now + max(self._interval, (now - began) / BUSY_SHARE)
+                took = now - began
+                due = now + max(self._interval, min(took, before) / BUSY_SHARE)
+                before = took
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(due - now):
                     await self._more.wait()
