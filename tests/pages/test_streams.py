@@ -96,7 +96,7 @@ async def test_where_reading_takes_long_it_looks_less_often() -> None:
     store.put("a")
 
     async def slow(tasks: Mapping[str, Known | None]) -> dict[str, Known]:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # what reading takes
         return await store.read_all(tasks)
 
     watcher = Watcher(slow, interval=0.01)
