@@ -45,11 +45,12 @@ def test_what_a_vanished_host_ran_restarts_elsewhere_within_its_lease(
     environment = {"ACKED_RUNTIME_DIR": str(elsewhere)}
     detour = shop.detour()
     environment |= detour.environment
-    # So many that the processes of both hosts find a connection: PostgreSQL has 100.
-    count, processes = (50, 1) if kind == "coroutines" else (20, 20)
+    # So many that the processes of both hosts find a connection: PostgreSQL has 100. The tasks
+    # outlast the start of the second host, which for twenty processes takes a while.
+    count, processes, longer = (50, 1, 4.0) if kind == "coroutines" else (20, 20, 15.0)
     task = shop.tasks.work_async if kind == "coroutines" else shop.tasks.work
     vanishing = shop.work(processes=processes, environment=environment)
-    ids = [result.id for result in task.delay_many([(lease + 4.0,)] * count)]
+    ids = [result.id for result in task.delay_many([(lease + longer,)] * count)]
     until(lambda: len(shop.history("start")) == count, what=f"{count} running")
     surviving = shop.work(processes=processes)
     victims = vanishing.processes
