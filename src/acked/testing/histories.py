@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from acked.broker import Engine, Filter
 from acked.clock import Clock, ManualClock
@@ -73,6 +73,9 @@ class BrokerStateMachine(RuleBasedStateMachine):
         TestHistories = Histories.TestCase
 
     60 histories of 30 steps; with ``ACKED_LONG=1`` in the environment, 500 of 50.
+
+    No rule has a precondition: which of two tasks an engine without an order hands out first may
+    differ when Hypothesis repeats a history, and what it draws must not depend on that.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -151,17 +154,18 @@ class BrokerStateMachine(RuleBasedStateMachine):
         if consumer is not None:
             self.claim(consumer, list(QUEUES), 10, [], heard=True)
 
-    @precondition(lambda self: self.model.holders)
     @rule(pick=picks, kind=kinds, again=st.booleans(), claimant=claimants)
     def settle_what_is_held(self, pick: int, kind: str, again: bool, claimant: str | None) -> None:
         held = [each for each in self.deliveries if self.model.may_speak(each.id, each.token)]
-        self.settle(held[pick % len(held)], kind, again)
+        if held:
+            self.settle(held[pick % len(held)], kind, again)
         self.claim_all(claimant)
 
-    @precondition(lambda self: self.deliveries)
     @rule(pick=picks, kind=kinds, chosen=st.lists(picks, max_size=3))
     def settle_what_was_held_once(self, pick: int, kind: str, chosen: list[int]) -> None:
         """A late settlement, and repetitions of what was said before."""
+        if not self.deliveries:
+            return
         self.settle(self.deliveries[pick % len(self.deliveries)], kind, again=False)
         repeated = [self.said[each % len(self.said)] for each in chosen]
         assert self.broker.settle(repeated) == self.model.settle(repeated)
@@ -172,10 +176,11 @@ class BrokerStateMachine(RuleBasedStateMachine):
         if again:  # The reply was lost.
             assert self.broker.settle([settlement]) == self.model.settle([settlement])
 
-    @precondition(lambda self: self.deliveries)
     @rule(pick=picks, done=st.integers(0, 9))
     def speak(self, pick: int, done: int) -> None:
         """Report progress and save a checkpoint, be it allowed or not."""
+        if not self.deliveries:
+            return
         held = self.deliveries[-1 - pick % len(self.deliveries)]
         progress = Progress(done=done, total=9, meta=[done], at=self.clock.now())
         assert self.broker.report(held.id, held.token, progress) == self.model.report(
