@@ -131,7 +131,7 @@ def log(text: str) -> None:
 
 @app.task
 async def log_async(text: str) -> None:
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # after an await as well, its lines are its own
     logger.info(text)
 
 
@@ -437,7 +437,7 @@ def die(self: Task[..., Any], way: str) -> Any:
         time.sleep(10)  # kill() may return before the process ends
     elif way == "SIGTERM":
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.05)
+        time.sleep(0.05)  # what the signal does, it does while the task works
     elif way == "os._exit":
         note("dies", task=self.request.id)
         os._exit(0)
@@ -650,7 +650,7 @@ def forks_sleeper(self: Task[..., None]) -> None:
         time.sleep(UNTIL_STOPPED)
         os._exit(0)
     note("spawned", task=self.request.id, child=child)
-    time.sleep(30)
+    time.sleep(30)  # until its process is killed
 
 
 @app.task
@@ -665,7 +665,7 @@ async def cleans_up_slowly(self: Task[..., None]) -> None:
     try:
         await asyncio.sleep(UNTIL_STOPPED)
     finally:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the slow part
         note("end", task=self.request.id)
 
 

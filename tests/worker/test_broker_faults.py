@@ -186,7 +186,7 @@ def test_a_storm_of_resets_silences_no_worker(shop: Shop, engines: list[Server])
         for _ in range(3):
             detour.reset_all()
             resets += 1
-            time.sleep(0.2)
+            time.sleep(0.2)  # long enough to connect again, and too short to recover
         resets += 1
         assert producer.process.poll() is None or round_ > 0
     ended = time.monotonic()

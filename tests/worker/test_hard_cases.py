@@ -217,7 +217,7 @@ def freeze(pids: list[int], shop: Shop) -> None:
             except apsw.BusyError:
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)
-                time.sleep(0.01)
+                time.sleep(0.01)  # for who holds it to let go
             else:
                 return
 
