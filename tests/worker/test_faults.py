@@ -131,6 +131,7 @@ def test_a_lease_is_kept_whatever_a_task_does_to_its_process(shop: Shop) -> None
     shop.work(
         "-Q", "another", processes=1, environment={"ACKED_RUNTIME_DIR": str(elsewhere)}
     )  # fmt: skip
+    (idle,) = (each.worker for each in shop.app.records.workers())
     shop.work(processes=8)
     ids = []
     for _ in range(sizes(1, 25)):
@@ -141,23 +142,27 @@ def test_a_lease_is_kept_whatever_a_task_does_to_its_process(shop: Shop) -> None
             shop.tasks.hog.delay("loop", 5 * lease).id,
         ]
     left: list[float] = []
+    behind: list[float] = []
 
     def ended() -> bool:
-        left.extend(each.lease_left for each in shop.app.records.workers())
+        leases = {each.worker: each.lease_left for each in shop.app.records.workers()}
+        beside = leases.pop(idle)
+        left.extend(leases.values())
+        behind.extend(beside - each for each in leases.values())
         return all(c.queued == c.running == 0 for c in shop.app.records.counts())
 
     until(ended, within=120 if not LONG else 900, what="the end of all")
     verdict = shop.check(ids)
-    left.sort()
-    usual = left[len(left) // 10]
+    behind.sort()
+    usual = behind[len(behind) * 9 // 10]
     report(
-        f"GIL hog, {shop.place.kind}, {usual:.2f} s of a lease left at 9 of 10 looks, "
-        f"{left[0]:.2f} s at the least", verdict,
+        f"GIL hog, {shop.place.kind}, {min(left):.2f} s of a lease left at the least, {usual:.2f} "
+        "s less than an idle worker's at 9 of 10 looks or less", verdict,
     )  # fmt: skip
     assert verdict.violations == []
     assert verdict.starts == len(ids)
-    # A disk that is slow for a moment may keep one renewal; beats that come too rarely keep many.
-    assert usual > lease - 4 * heartbeat, "renewals come with each heartbeat"
+    # What keeps the beats of both is the machine; what keeps only the busy one's are its tasks.
+    assert usual < 4 * heartbeat, "renewals come with each heartbeat"
 
 
 @pytest.mark.kills
