@@ -15,6 +15,7 @@ from acked.brokers.memory import MemoryBroker
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import Message
 from acked.publisher import MAX_BATCH, Publisher
+from tests.harness.workers import until
 
 
 def message(name: str) -> Message:
@@ -62,15 +63,6 @@ def gate() -> Gate:
     return Gate()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = threading.Event()
-    for _ in range(3000):
-        if true():
-            return
-        deadline.wait(0.01)
-    raise AssertionError("it did not come to that in 30 s")
-
-
 def pile_up(publisher: Publisher, gate: Gate, names: str) -> list[Sender]:
     """The first sender is in its write; the others wait for it."""
     senders = [Sender(publisher, names[0])]
@@ -78,7 +70,7 @@ def pile_up(publisher: Publisher, gate: Gate, names: str) -> list[Sender]:
     for name in names[1:]:
         waiting = len(publisher._pending)
         senders.append(Sender(publisher, name))
-        wait_until(lambda waiting=waiting: len(publisher._pending) == waiting + 1)
+        until(lambda waiting=waiting: len(publisher._pending) == waiting + 1)
     return senders
 
 
@@ -115,9 +107,9 @@ def test_a_shared_write_has_a_bound(gate: Gate) -> None:
         target=publisher.send, args=([message(f"l{n}") for n in range(MAX_BATCH)],)
     )
     large.start()
-    wait_until(lambda: len(publisher._pending) == 1)
+    until(lambda: len(publisher._pending) == 1)
     senders += pile_up(publisher, gate, "b")
-    wait_until(lambda: len(publisher._pending) == 2)
+    until(lambda: len(publisher._pending) == 2)
     finish(gate, senders)
     large.join(30)
     assert [len(each) for each in gate.writes] == [1, MAX_BATCH, 1]
@@ -155,7 +147,7 @@ def test_who_is_interrupted_while_it_waits_has_sent_nothing_and_delays_nobody(ga
     senders = pile_up(publisher, gate, "ab")
 
     def interrupt_once_it_waits() -> None:
-        wait_until(lambda: len(publisher._pending) == 2)
+        until(lambda: len(publisher._pending) == 2)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def strike(*_: object) -> None:

@@ -29,6 +29,7 @@ from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.message import Message, new_id
 from acked.testing.timeline import Background, beat, message
 from tests.harness.places import Servers
+from tests.harness.workers import until
 from tests.servers.clock import HostClock
 from tests.servers.postgres import UNPRIVILEGED, PostgresServer
 from tests.servers.proxy import Proxy
@@ -61,13 +62,6 @@ def broker(url: str) -> Iterator[PostgresBroker]:
     broker.setup()
     yield broker
     broker.close()
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.01)
 
 
 def terminate(server: PostgresServer, condition: str = "true") -> int:

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from acked.errors import BrokerError, BrokerUnavailable
 from acked.message import encode
 from acked.testing.timeline import message, settlements
 from tests.harness.places import Place, Servers, readdress
+from tests.harness.workers import until
 from tests.servers.rabbitmq import RabbitServer
 
 LONG = os.environ.get("ACKED_LONG") == "1"
@@ -66,15 +67,6 @@ def connect(place: Place, tmp_path: Path) -> Iterator[Opener]:
     yield connect
     for each in opened:
         each.close()
-
-
-def until(condition: Callable[[], Any], what: str, *, within: float = PATIENCE) -> Any:
-    """What *condition* gives once it gives something."""
-    deadline = time.monotonic() + within
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {within:g} s"
-        time.sleep(0.01)
-    return answer
 
 
 def claim(broker: RabbitMQBroker, count: int, consumer: str = "w1/0") -> list[Delivery]:

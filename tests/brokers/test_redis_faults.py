@@ -23,8 +23,9 @@ from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable, ConfigurationError
 from acked.record import Progress
 from acked.testing.timeline import LONG, Background, beat, message, settlements
+from tests.harness.workers import until
 from tests.servers.proxy import Proxy
-from tests.servers.redis import RedisServer, until
+from tests.servers.redis import RedisServer
 from tests.servers.server import free_port
 
 PASSWORD = "correct horse/battery@staple"  # noqa: S105 - of a server of the test's own
@@ -301,7 +302,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(own: RedisServer, kin
         assert time.monotonic() - since < 10
 
     own.thaw()
-    until(lambda: _done(lambda: broker.send([message("c")])), seconds=5)
+    until(lambda: _done(lambda: broker.send([message("c")])), within=5)
 
 
 def test_an_address_that_swallows_all_leaves_time_for_the_hosts_other_one(
@@ -469,7 +470,7 @@ def test_the_time_is_the_servers(broker: RedisBroker, shared: RedisServer) -> No
     assert isinstance(broker.clock, ServerClock)
     broker.send([msgspec.structs.replace(message("a"), eta=broker.clock.now() + 0.05)])
     assert claimed(broker) == []
-    until(lambda: claimed(broker) == ["a"], seconds=5)
+    until(lambda: claimed(broker) == ["a"], within=5)
     record = broker.get("a")
     assert record is not None and record.claimed is not None
     seconds, _ = shared.ask("TIME")

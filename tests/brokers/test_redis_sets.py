@@ -14,7 +14,8 @@ from acked.delivery import Settlement, State
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.testing import BrokerStateMachine, LedgerConformance
 from acked.testing.timeline import Background, message
-from tests.servers.redis import Pair, RedisCluster, RedisSentinel, ReplicatedCluster, until
+from tests.harness.workers import until
+from tests.servers.redis import Pair, RedisCluster, RedisSentinel, ReplicatedCluster
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_a_failover_loses_no_confirmed_task_and_work_goes_on(sentinel: RedisSent
     promoted = time.monotonic()
     # The replica that has become the primary has none of its own.
     broker = RedisBroker(broker.address.replace("wait_replicas=1", "wait_replicas=0"), timeout=2)
-    until(lambda: _sends(broker, "after"), seconds=5)
+    until(lambda: _sends(broker, "after"), within=5)
     assert time.monotonic() - promoted < 5
     assert len(broker.search(Filter(), limit=100)) == 51
     assert len(broker.search(Filter(states=(State.SUCCESS,)), limit=100)) == 10
@@ -132,7 +133,7 @@ def test_an_open_broker_finds_the_new_primary(sentinel: RedisSentinel) -> None:
     with pytest.raises(BrokerUnavailable):
         broker.send([message("lost")])
     until(lambda: sentinel.replica.role() == "master")
-    until(lambda: _sends(broker, "after"), seconds=5)
+    until(lambda: _sends(broker, "after"), within=5)
     assert broker.get("before") is not None
 
 
@@ -147,7 +148,7 @@ def test_a_primary_that_has_become_a_replica_is_left_for_the_new_one(
 
     until(lambda: sentinel.replica.role() == "master")
     until(lambda: sentinel.primary.role() == "slave")
-    until(lambda: _sends(broker, "after"), seconds=5)
+    until(lambda: _sends(broker, "after"), within=5)
     assert sentinel.replica.ask("HEXISTS", f"{broker._client.base}id", "after") == 1
 
 

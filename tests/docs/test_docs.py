@@ -13,8 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -36,6 +35,7 @@ from acked.instead import (
     OF_THE_SIGNALS,
 )
 from acked.options import MEANINGLESS_OPTIONS
+from tests.harness.workers import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
@@ -191,13 +191,6 @@ def story_of(task: str, *, cwd: Path, environment: dict[str, str]) -> dict[str, 
     return found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.timeout(180)
 def test_the_five_minute_start_works_as_written(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -237,9 +230,9 @@ def test_the_five_minute_start_works_as_written(tmp_path: Path) -> None:
                 worker = subprocess.Popen(shlex.split(block.text), cwd=tmp_path, env=environment)
                 started.append(block.text)
             elif "kill -9 PID" in block.text:
-                until(lambda: state("first-nap") == "RUNNING")
+                until(lambda: state("first-nap") == "RUNNING", within=60)
                 kill_as_written(block.text, cwd=tmp_path, environment=environment)
-                until(lambda: state("first-nap") == "SUCCESS")
+                until(lambda: state("first-nap") == "SUCCESS", within=60)
             elif block.text.startswith("acked "):
                 for line in block.text.splitlines():
                     run = subprocess.run(

@@ -19,7 +19,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def until(condition: Callable[[], T], *, within: float = 20.0, what: str = "") -> T:
+def until(condition: Callable[[], T], what: str = "", *, within: float = 30.0) -> T:
     """Wait for *condition* to be true, and give its value.
 
     Raises:
@@ -33,7 +33,7 @@ def until(condition: Callable[[], T], *, within: float = 20.0, what: str = "") -
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what or condition}")
-        time.sleep(pause)
+        time.sleep(pause)  # between two looks
         pause = min(0.05, pause * 1.5)
 
 

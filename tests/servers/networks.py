@@ -10,11 +10,12 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from tests.harness.privileges import need_root
+from tests.harness.workers import until
 
 NETWORK = "10.77.{}.{}"
 
@@ -99,11 +100,8 @@ class Network:
 
     def _await_links(self) -> None:
         """A bridge forwards a moment after its first port is up."""
-        deadline = time.monotonic() + 10
         for host in self.hosts:
-            while not self._reaches(host):
-                assert time.monotonic() < deadline, f"{host.name} does not reach {self.address}"
-                time.sleep(0.05)
+            until(partial(self._reaches, host), f"{host.name} reaches {self.address}")
 
     def _reaches(self, host: Host) -> bool:
         # Port 9 is closed: an answer that says so is an answer.

@@ -9,13 +9,12 @@ import pwd
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psycopg
 
 from acked.brokers.postgres import PostgresBroker
-from tests.harness.workers import alive
+from tests.harness.workers import alive, until
 from tests.servers.server import Server, program
 
 PLACES = tuple(
@@ -123,8 +122,8 @@ class PostgresServer(Server):
             for pid in (self.process.pid, *sessions):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            while number == signal.SIGKILL and any(map(alive, sessions)):
-                time.sleep(0.002)
+            if number == signal.SIGKILL:
+                until(lambda: not any(map(alive, sessions)), "the end of every session")
 
     def _sessions(self) -> list[int]:
         assert self.process is not None

@@ -13,10 +13,10 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Self
 
+from tests.harness.workers import until
 from tests.servers.server import Server, free_port, mortal, program
 
 SCRIPTS = "/usr/lib/rabbitmq/bin"
@@ -98,13 +98,14 @@ class RabbitServer(Server):
                 env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", self.mapper_port), 1.0).close()
-                    break
-                time.sleep(0.02)
+            until(self._mapper_answers, "an answer of epmd")
         return super().start()
+
+    def _mapper_answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.mapper_port), 1.0).close()
+            return True
+        return False
 
     def kill(self) -> None:
         super().kill()

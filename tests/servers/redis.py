@@ -14,6 +14,7 @@ import hiredis
 
 from acked.brokers.redis.address import Node, parse
 from acked.brokers.redis.connection import Connection
+from tests.harness.workers import until
 from tests.servers.server import START_SECONDS, Server, free_port, program
 
 SLOTS = 16384
@@ -160,7 +161,7 @@ class RedisCluster(Set):
             node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
         for node in self.nodes[1:]:
             self._introduce(node)
-        until(
+        _come_to(
             lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes)
         )
         return self
@@ -196,9 +197,9 @@ class ReplicatedCluster(RedisCluster, Pair):
         self._introduce(self.replica)
         name = self.primary.ask("CLUSTER", "MYID")
         # It has to have heard of the one it is to follow; and the others, who elect it, of both.
-        until(lambda: self.replica.agrees("CLUSTER", "REPLICATE", name))
-        until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
-        until(lambda: all(b"slave " + name in x.ask("CLUSTER", "NODES") for x in self.nodes))
+        _come_to(lambda: self.replica.agrees("CLUSTER", "REPLICATE", name))
+        _come_to(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
+        _come_to(lambda: all(b"slave " + name in x.ask("CLUSTER", "NODES") for x in self.nodes))
         return self
 
     def fresh(self, **options: str) -> str:
@@ -254,9 +255,9 @@ class RedisSentinel(Pair):
             server.start()
         # The Sentinel looks at a replica every ten seconds, and promotes none that it saw without
         # its primary.
-        until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
+        _come_to(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
         self.sentinel.start()
-        until(lambda: b"slaves=1" in self.sentinel.ask("INFO", "sentinel"))
+        _come_to(lambda: b"slaves=1" in self.sentinel.ask("INFO", "sentinel"))
         return self
 
     def fresh(self, **options: str) -> str:
@@ -265,7 +266,7 @@ class RedisSentinel(Pair):
 
     def demote(self) -> None:
         # The Sentinel refuses until it has looked at the replica.
-        until(lambda: self.sentinel.agrees("SENTINEL", "FAILOVER", "mymaster"))
+        _come_to(lambda: self.sentinel.agrees("SENTINEL", "FAILOVER", "mymaster"))
 
 
 def _written(options: dict[str, str]) -> str:
@@ -273,9 +274,6 @@ def _written(options: dict[str, str]) -> str:
     return "".join(f"&{name}={value}" for name, value in options.items())
 
 
-def until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Wait until *condition* holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
+def _come_to(agreement: Callable[[], bool]) -> None:
+    """Wait for what several servers have to agree on, which is part of their start."""
+    until(agreement, "the servers' agreement", within=START_SECONDS)

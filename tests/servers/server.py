@@ -106,7 +106,7 @@ class Server:
         while not self.answers():
             assert self.process.poll() is None, f"{self.command()[0]} ended: {self.output()}"
             assert time.monotonic() < deadline, f"no answer of {self.command()[0]}: {self.output()}"
-            time.sleep(0.02)
+            time.sleep(0.02)  # between two looks
         return self
 
     def output(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.workers import until
 from tests.servers.proxy import Proxy
 
 
@@ -118,9 +119,7 @@ def test_a_black_hole_keeps_the_end_of_a_connection_to_itself(
     time.sleep(0.2)  # in which the end would have come through
     assert echo.ends == []
     proxy.heal()
-    deadline = time.monotonic() + 10
-    while not echo.ends and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: echo.ends)
     assert echo.got == b"ab"
 
 
@@ -132,13 +131,9 @@ def test_a_reset_is_seen_as_one_by_both_sides(
     assert proxy.reset_all() == 1
     with pytest.raises(ConnectionResetError):
         client.recv(1)
-    deadline = time.monotonic() + 10
-    while not echo.ends and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: echo.ends)
     assert echo.ends == ["ConnectionResetError"]
-    while proxy.connections and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert proxy.connections == 0
+    until(lambda: proxy.connections == 0)
 
 
 def test_a_connection_is_closed_in_mid_message(
@@ -148,9 +143,7 @@ def test_a_connection_is_closed_in_mid_message(
     client.sendall(b"0123456789")
     with contextlib.suppress(ConnectionResetError):
         assert client.recv(1) == b""
-    deadline = time.monotonic() + 10
-    while not echo.ends and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: echo.ends)
     assert echo.got == b"01234"
 
 
