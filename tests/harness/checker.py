@@ -14,15 +14,15 @@ from typing import Any
 
 from acked.broker import Records
 from acked.delivery import Event, State
+from acked.record import Attempt
 from acked.worker.recovery import UNHEARD
 
 RETURNING = 0.05
 """Seconds between the last line of a task and its settlement in the journal, on a busy machine.
 Once its thread has begun another task, it is in the journal, however short that was before."""
 
-BEGINNING = 0.05
-"""Seconds between the moment a task is in its process's slot and the first line it writes, on a
-busy machine. Killed in between, it is charged a loss although it wrote nothing."""
+STRIKING = 0.05
+"""Seconds between the line that says of a kill and the kill, on a busy machine."""
 
 CLAIMED_AHEAD = 2.0
 """Seconds for which a process may have had a task before it starts it, at the very most."""
@@ -234,9 +234,9 @@ def _check_task(
     if len(settled) != 1:
         bad.append(f"settled {len(settled)} times: {task}")
     lost = sum(not ended_before(run, killed.get(run["pid"])) for run in runs)
-    # Runs that were killed before they could write a line.
+    # Runs that were killed before they could write a line, charged all the same.
     if record.runs > len(runs):
-        lost += sum(a.loss and _killed_at_once(a.started, faults.kills) for a in attempts)
+        lost += sum(a.loss and _killed_meanwhile(a, faults.kills) for a in attempts)
     # A run that was cut off may have come to its end, which nobody was told in time.
     if record.losses > max(lost, lapsed):
         bad.append(f"misjudged: {task} has {record.losses} losses, {lost} of its runs were cut off")
@@ -244,10 +244,10 @@ def _check_task(
         bad.append(f"misjudged: {task} was charged {record.retries} retries")
 
 
-def _killed_at_once(started: float, kills: Sequence[float]) -> bool:
-    """Whether a process was killed just after an attempt had *started* in it. A kill is written
-    down just before it is done."""
-    return any(abs(killed - started) <= BEGINNING for killed in kills)
+def _killed_meanwhile(attempt: Attempt, kills: Sequence[float]) -> bool:
+    """Whether a process was killed between the start of *attempt* and the moment it was declared
+    lost, however long a busy machine let it wait for its first line."""
+    return any(attempt.started - STRIKING <= killed <= attempt.ended for killed in kills)
 
 
 def ended_before(run: dict[str, Any], died: float | None) -> bool:

@@ -17,9 +17,11 @@ SUCCEEDED = Attempt(number=1, event=Event.SUCCEED, started=0.0, ended=0.0)
 LAPSED = msgspec.structs.replace(SUCCEEDED, event=Event.RELEASE, reason="its lease ran out")
 
 
-def lost_at(started: float) -> Attempt:
-    """An attempt that started then, wall clock, and was lost."""
-    return msgspec.structs.replace(SUCCEEDED, event=Event.RELEASE, started=started, loss=True)
+def lost(started: float, ended: float) -> Attempt:
+    """An attempt that started and was declared lost then, wall clock."""
+    return msgspec.structs.replace(
+        SUCCEEDED, event=Event.RELEASE, started=started, ended=ended, loss=True
+    )
 
 
 class Stored:
@@ -112,7 +114,10 @@ GOOD = {
         sent=("a", "b"),
     ),
     "killed before it wrote a line": judge(
-        [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.98), SUCCEEDED, losses=1, runs=2
+        [kill(1.0), *run(3, 4, pid=2)], lost(1000.8, 1001.1), SUCCEEDED, losses=1, runs=2
+    ),
+    "started between the line of the kill and the kill": judge(
+        [kill(1.0), *run(3, 4, pid=2)], lost(1001.02, 1001.1), SUCCEEDED, losses=1, runs=2
     ),
     "its end came a while after the reason for it": judge(
         [*run(1, 3.9), kill(2), lives(3.92), *run(5, 6, pid=2)], losses=1
@@ -175,7 +180,10 @@ BAD = {
     "settled 2 times: a": judge(run(1, 2), SUCCEEDED, SUCCEEDED),
     "misjudged: a has 1 losses, 0": judge(run(1, 2), losses=1),
     "misjudged: a has 1 losses": judge(
-        [kill(1.0), *run(3, 4, pid=2)], lost_at(1000.5), SUCCEEDED, losses=1, runs=2
+        [kill(1.0), *run(3, 4, pid=2)], lost(1000.5, 1000.9), SUCCEEDED, losses=1, runs=2
+    ),
+    "misjudged: a has 1 losses, 0 of its": judge(
+        [kill(1.0), *run(3, 4, pid=2)], lost(1001.5, 1001.9), SUCCEEDED, losses=1, runs=2
     ),
     "misjudged: a was charged 1 retries": judge(run(1, 2), retries=1),
     "unexcused duplicate: a ran": judge(
