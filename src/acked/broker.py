@@ -434,6 +434,8 @@ class Transactional(Protocol):
         Raises:
             NotSendable: It is no connection to that database; nothing was done on it.
             BrokerError: The database refused; the caller's transaction has failed.
+            Exception: Of the driver, where the transaction has met another and is to be tried again
+                from its beginning.
         """
         ...
 

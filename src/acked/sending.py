@@ -80,18 +80,21 @@ def make_messages(
 def publish_in_parts(
     app: Application, parts: Iterable[Sequence[Message]], *, using: object = None
 ) -> list[str]:
-    """Publish each of *parts* in one durable write; the ids of all.
+    """Publish each of *parts* in one durable write, and with *using* all of them together; the ids
+    of all.
 
     Raises:
         BrokerError: As `Application.publish`; `stored_ids` has those of the parts before.
     """
+    if using is not None:
+        # A transaction has all or none, and whether one is open is for the broker to see.
+        parts = [[each for part in parts for each in part]]
     sent: list[str] = []
     for part in parts:
         try:
             app.publish(part, using=using)
         except BrokerError as error:
-            # What was sent inside a transaction is gone with it.
-            if sent and using is None:
+            if sent:
                 raise error.after(sent) from error
             raise
         sent += [each.id for each in part]

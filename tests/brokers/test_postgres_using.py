@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from django.db.utils import DatabaseErrorWrapper, OperationalError
 from psycopg.rows import dict_row
+from psycopg.types.string import StrDumper
 
 from acked import Acked
 from acked.brokers.postgres import PostgresBroker
 from acked.errors import BrokerError, NotSendable
 from acked.testing.timeline import Background
 from tests.harness.places import Servers
+from tests.harness.workers import until
 from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import Proxy
 
 
 @pytest.fixture
@@ -114,6 +119,115 @@ def test_a_failed_transaction_says_so(scan: Any, connection: psycopg.Connection[
         connection.execute("SELECT 1 / 0")
     with pytest.raises(BrokerError, match="Roll it back"):
         scan.apply_async((1,), using=connection)
+    connection.rollback()
+
+
+@pytest.fixture
+def plain(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """One that commits each statement by itself, as Django's does outside `atomic`."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+def test_without_a_transaction_all_calls_are_sent_or_none(
+    app: Acked, scan: Any, plain: psycopg.Connection[Any]
+) -> None:
+    scan.delay_many([(n,) for n in range(5001)], using=plain)
+    assert sent(app) == 5001
+    plain.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF (SELECT count(*) FROM added) < 5000 THEN RAISE 'that few'; END IF;"
+        " RETURN NULL; END $$;"
+        "CREATE TRIGGER refuse AFTER INSERT ON acked.task REFERENCING NEW TABLE AS added"
+        " FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+    )
+    with pytest.raises(BrokerError, match="not stored.*that few") as caught:
+        scan.delay_many([(n,) for n in range(5001)], using=plain)
+    assert (caught.value.nothing_stored, caught.value.stored_ids) == (True, ())
+    assert sent(app) == 5001
+
+
+def test_a_commit_whose_answer_is_lost_may_have_been_made(
+    app: Acked, scan: Any, server: PostgresServer, url: str, plain: psycopg.Connection[Any]
+) -> None:
+    app.open()
+    app.broker._place()  # type: ignore[attr-defined] # asked on a connection of the broker's
+    plain.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.6); RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON acked.task INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION slow()"
+    )
+    with Proxy(server.port) as proxy:
+        through = url.replace(f":{server.port}/", f":{proxy.port}/")
+        with psycopg.connect(through, autocommit=True) as connection:
+            cut = threading.Timer(0.3, proxy.reset_all)
+            cut.start()
+            with pytest.raises(BrokerError, match="may be stored") as caught:
+                scan.apply_async((1,), using=connection, task_id="a")
+            cut.join()
+    assert (caught.value.nothing_stored, caught.value.unsure_ids) == (False, ("a",))
+    until(lambda: sent(app) == 1, "the commit")
+
+
+@pytest.mark.parametrize(
+    "setting", ["standard_conforming_strings = off", "array_nulls = off", "bytea_output = escape"]
+)
+def test_what_is_sent_does_not_depend_on_how_the_session_is_set(
+    app: Acked, scan: Any, connection: psycopg.Connection[Any], setting: str
+) -> None:
+    connection.execute(f"SET {setting}".encode())
+    result = scan.apply_async(("a\\b",), using=connection)
+    connection.commit()
+    (held,) = app.broker.claim("w/0", ["default"], 5).deliveries
+    assert held.id == result.id
+
+
+def test_what_is_sent_does_not_depend_on_how_the_connection_adapts_values(
+    app: Acked, scan: Any, url: str
+) -> None:
+    for factory in (psycopg.Cursor, psycopg.ClientCursor, psycopg.RawCursor):
+        with psycopg.connect(url, cursor_factory=factory) as connection:
+            connection.adapters.register_dumper(str, StrDumper)
+            connection.adapters.register_dumper(bytes, StrDumper)
+            scan.apply_async((1,), using=connection)
+    assert len(app.broker.claim("w/0", ["default"], 5).deliveries) == 3
+
+
+def conflict(connection: psycopg.Connection[Any], url: str) -> None:
+    """Another transaction has made that of *connection* one that cannot go on."""
+    with psycopg.connect(url) as other:
+        for each in (connection, other):
+            each.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+            each.execute("SELECT sum(number) FROM bill")
+        connection.execute("INSERT INTO bill VALUES (1)")
+        other.execute("INSERT INTO bill VALUES (2)")
+
+
+def test_a_conflict_of_transactions_reaches_the_loop_that_waits_for_it(
+    app: Acked, scan: Any, connection: psycopg.Connection[Any], url: str
+) -> None:
+    conflict(connection, url)
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        scan.apply_async((1,), using=connection)
+    connection.rollback()
+    assert sent(app) == 0
+
+
+def test_django_gets_a_conflict_as_its_own_error(
+    scan: Any, connection: psycopg.Connection[Any], url: str
+) -> None:
+    class Wrapper:
+        Database = psycopg
+        errors_occurred = False
+
+        def __init__(self) -> None:
+            self.connection = connection
+            self.wrap_database_errors = DatabaseErrorWrapper(self)
+
+    conflict(connection, url)
+    with pytest.raises(OperationalError, match="could not serialize"):
+        scan.apply_async((1,), using=Wrapper())
     connection.rollback()
 
 

@@ -2,33 +2,61 @@
 
 What is sent are the same rows by the same function, on the caller's connection. The notification
 goes with the transaction, too: PostgreSQL delivers it at the commit.
+
+That connection may be set up in any way: which cursor it makes, how it adapts values, how the
+server reads a string. So the cursor is one of our own, and values travel as they do on the broker's
+connections.
 """
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import tuple_row
 
-from acked.brokers.postgres.address import signed
+from acked.brokers.postgres.address import Address, signed
+from acked.brokers.postgres.queue import sending
 from acked.brokers.postgres.store import Store
+from acked.brokers.postgres.values import texts
 from acked.errors import BrokerError, NotSendable
-from acked.message import Message, encode
+from acked.message import Message
 
 WRAPPERS = ("connection", "driver_connection", "dbapi_connection")
 """Attributes under which Django, SQLAlchemy and others keep the connection of the driver."""
 
+AT_ONCE = 5_000
+"""Messages of one statement."""
+
 SEND_WITHIN = """
 SELECT {schema}.send(
-    %s::bytea[], %s::bytea[], %s::bytea[], %s::smallint[], %s::double precision[],
-    %s::double precision[], %s::bytea[], %s::double precision
+    %b::bytea[], %b::bytea[], %b::bytea[], %b::smallint[], %b::double precision[],
+    %b::double precision[], %b::bytea[], %b::double precision
 )
-FROM {schema}.place WHERE id = %s AND current_database() = %s
+FROM {schema}.place WHERE id = %b::uuid AND current_database() = %s
 """
 
-ANNOUNCE = "SELECT pg_notify(channel, '') FROM unnest(%s::text[]) AS channel"
+ANNOUNCE = b"""
+SELECT pg_notify(encode(channel, 'escape'), '') FROM unnest(%b::bytea[]) AS channel
+"""
+
+
+class Packed(bytes):
+    """A value as PostgreSQL's binary protocol has it; `values` packs it."""
+
+
+class PackedDumper(Dumper):
+    """Lets it through. Its type is what the statement casts it to."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: bytes) -> bytes:
+        return obj
 
 
 class TransactionalSending(Store):
@@ -38,46 +66,75 @@ class TransactionalSending(Store):
         own = driver_connection(connection)
         if not messages:
             return
-        address, place = self._database.address, self._place()
-        now = None if self._given_clock is None else self._given_clock.now()
-        columns: list[Any] = [
-            [each.id.encode() for each in messages],
-            [each.task.encode() for each in messages],
-            [each.queue.encode() for each in messages],
-            [each.priority for each in messages],
-            [each.eta for each in messages],
-            [each.sent for each in messages],
-            [encode(each) for each in messages],
-        ]
+        address, (place, database) = self._database.address, self._place()
         keys = sorted({signed(each.queue) for each in messages})
-        channels = [f"acked_{address.lock_space}_{key}" for key in keys]
+        channels = texts([f"acked_{address.lock_space}_{key}" for key in keys])
         sql = SEND_WITHIN.replace("{schema}", address.quoted_schema).encode()
+        alone = own.autocommit and own.info.transaction_status == TransactionStatus.IDLE
+        committing = False
         try:
-            with own.cursor(row_factory=tuple_row) as cursor:
-                cursor.execute(sql, [*columns, now, *place])
-                if cursor.fetchone() is None:
-                    raise NotSendable(
-                        f"using= leads to the database {own.info.dbname!r}, and the broker is "
-                        f"{address.shown}. A transaction has one database: give a connection to it."
-                    )
-                cursor.execute(ANNOUNCE.encode(), [channels])
-        except psycopg.errors.InFailedSqlTransaction:
-            raise BrokerError(
-                "nothing can be sent in this transaction: a statement before has failed in it. "
-                "Roll it back.",
-                nothing_stored=True,
-            ) from None
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            raise NotSendable(
-                f"using= leads to the database {own.info.dbname!r}, in which there is no schema "
-                f"{address.schema}; the broker is {address.shown}. Give a connection to that."
-            ) from None
+            with own.transaction() if alone else contextlib.nullcontext(), _cursor(own) as cursor:
+                for start in range(0, len(messages), AT_ONCE):
+                    columns = [*sending(messages[start : start + AT_ONCE]), self._now()]
+                    packed = [None if each is None else Packed(each) for each in columns]
+                    cursor.execute(sql, [*packed, Packed(uuid.UUID(place).bytes), database])
+                    if cursor.fetchone() is None:
+                        raise NotSendable(
+                            f"using= leads to the database {own.info.dbname!r}, and the broker is "
+                            f"{address.shown}. A transaction has one database: give a connection "
+                            "to it."
+                        )
+                cursor.execute(ANNOUNCE, [Packed(channels)])
+                committing = alone
         except psycopg.Error as error:
-            raise BrokerError(
-                f"{address.shown} refused to store it in your transaction "
-                f"({' '.join(str(error).split())}); it has failed and can only be rolled back.",
-                nothing_stored=True,
-            ) from None
+            undone = not committing or _conflicts(error)
+            with getattr(connection, "wrap_database_errors", contextlib.nullcontext()):
+                raise _meaning(error, own, address, alone=alone, undone=undone) from error
+
+
+def _cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor.adapters.register_dumper(Packed, PackedDumper)
+    return cursor
+
+
+def _conflicts(error: psycopg.Error) -> bool:
+    """Whether it is one of those after which a transaction is tried again from its beginning."""
+    return (error.sqlstate or "").startswith("40")
+
+
+def _meaning(
+    error: psycopg.Error, own: psycopg.Connection[Any], address: Address, *, alone: bool,
+    undone: bool,
+) -> Exception:  # fmt: skip
+    """*error* in terms of the broker; itself where the caller's own loop is to see it.
+
+    Args:
+        alone: The transaction was made for this call.
+        undone: It is certain that nothing was committed.
+    """
+    if isinstance(error, psycopg.errors.InFailedSqlTransaction):
+        return BrokerError(
+            "nothing can be sent in this transaction: a statement before has failed in it. "
+            "Roll it back.",
+            nothing_stored=True,
+        )
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+        return NotSendable(
+            f"using= leads to the database {own.info.dbname!r}, in which there is no schema "
+            f"{address.schema}; the broker is {address.shown}. Give a connection to that."
+        )
+    text = " ".join(str(error).split())
+    if alone:
+        what = "refused to store it" if undone else "did not say that it was committed"
+        return BrokerError(f"{address.shown} {what} ({text})", nothing_stored=undone)
+    if _conflicts(error):
+        return error
+    return BrokerError(
+        f"{address.shown} refused to store it in your transaction ({text}); it has failed and can "
+        "only be rolled back.",
+        nothing_stored=True,
+    )
 
 
 def driver_connection(given: object) -> psycopg.Connection[Any]:
