@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from acked.brokers.postgres import PostgresBroker
+from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import IDLE
 from acked.errors import BrokerUnavailable
 from acked.testing.timeline import Background, message
@@ -157,4 +158,24 @@ def test_what_a_burst_opened_is_closed_after_it_but_for_a_few(live: PostgresServ
 
         until(lambda: 0 < connected() <= IDLE, what="the others closed")
     assert broker.purge("default") == count
+    broker.close()
+
+
+def test_a_connection_that_was_told_of_work_between_two_waits_is_kept(
+    servers: Servers,
+) -> None:
+    server = servers.get("postgres")
+    assert isinstance(server, PostgresServer)
+    broker = PostgresBroker(server.fresh(), timeout=5)
+    broker.setup()
+    sessions = set()
+    with psycopg.connect(broker.address, autocommit=True) as other:
+        for _ in range(5):
+            broker.wait(["default"], 0.01)
+            (session,) = broker._waiting._listening._idle
+            sessions.add(session)
+            channel = f"acked_{broker._address.lock_space}_{signed('default')}"
+            other.execute("SELECT pg_notify(%s, '')", [channel])
+            until(lambda session=session: session._poll.poll(0), "the notification")
+    assert len(sessions) == 1
     broker.close()

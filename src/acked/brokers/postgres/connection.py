@@ -287,7 +287,14 @@ class Session:
         return came
 
     def is_quiet(self) -> bool:
-        """Whether the server has said nothing of its own accord, such as goodbye."""
+        """Whether the server has said nothing of its own accord, such as goodbye. Notifications,
+        which come to who listens between two waits as well, are forgotten."""
+        if not self._poll.poll(0):
+            return True
+        try:
+            self.drain()
+        except Broken:
+            return False
         return not self._poll.poll(0)
 
     def close(self) -> None:
