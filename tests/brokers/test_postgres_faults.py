@@ -27,7 +27,7 @@ from acked.clock import ServerClock
 from acked.delivery import Settlement
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.message import Message, new_id
-from acked.testing.timeline import Background, beat, message
+from acked.testing.timeline import Background, beat, message, much
 from tests.harness.places import Servers
 from tests.harness.workers import until
 from tests.servers.clock import HostClock
@@ -601,3 +601,19 @@ def test_a_full_disk_refuses_each_send_in_time_and_stores_nothing_by_half(
     held = broker.claim("w/0", ["default"], 1_000).deliveries
     assert [each.id for each in held] == [*stored, "after"]
     broker.close()
+
+
+def test_over_a_slow_line_a_dead_worker_is_buried_in_portions(
+    live: PostgresServer, url: str, broker: PostgresBroker
+) -> None:
+    """What it held is more than the line carries in the time there is for one answer."""
+    broker.send([much(f"task-{number}") for number in range(16)])
+    broker.claim("w1/0", ["default"], 16)
+    broker.leave("w1")
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(live.port))
+        far = PostgresBroker(url.replace(f":{live.port}/", f":{proxy.port}/"), timeout=2.0)
+        stack.callback(far.close)
+        far.setup()
+        proxy.set(rate=5e6)
+        assert len({held.id for held in far.reap(by="w2")}) == 16

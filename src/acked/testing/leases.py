@@ -10,7 +10,7 @@ from acked.clock import ManualClock
 from acked.delivery import Settlement, State
 from acked.message import encode
 from acked.record import Progress
-from acked.testing.timeline import Timeline, beat, message, settlements
+from acked.testing.timeline import Timeline, beat, message, much, settlements
 
 
 class LeasePromises(Timeline):
@@ -304,6 +304,28 @@ class LeasePromises(Timeline):
         assert back.running == 0
         again = self.running(broker, "b", "w1/0")
         assert broker.settle([settlements(again, clock.now())["success"]]) == []
+
+    def test_much_that_a_dead_worker_held_is_taken_over_whole(
+        self, broker: Engine, clock: ManualClock
+    ) -> None:
+        broker.renew(beat("w1", lease=10))
+        broker.send([much(f"task-{number}") for number in range(8)])
+        held = broker.claim("w1/0", ["default"], 8).deliveries
+        clock.advance(11)
+
+        seized = broker.reap(by="w2")
+        # As who does not know of the last six.
+        again = broker.seize("w2", by="w2", keep=[each.token for each in seized[:2]])
+
+        for taken in (seized, [*seized[:2], *again]):
+            assert sorted(each.id for each in taken) == sorted(each.id for each in held)
+            assert all(each.body == encode(much(each.id)) for each in taken)
+        stale, current = (
+            [settlements(each, clock.now())["lost, again at once"] for each in taken]
+            for taken in (seized[2:], [*seized[:2], *again])
+        )
+        assert broker.settle(stale) == stale
+        assert broker.settle(current) == []
 
     def test_a_dead_worker_is_forgotten_once_it_was_reaped(
         self, broker: Engine, clock: ManualClock

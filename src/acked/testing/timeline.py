@@ -32,6 +32,11 @@ def message(task_id: str, *, queue: str = "default", priority: int = 0) -> Messa
     )  # fmt: skip
 
 
+def much(task_id: str) -> Message:
+    """A call with as much as a call may have by default."""
+    return msgspec.structs.replace(message(task_id), args=msgspec.Raw(b'["%s"]' % (b"x" * 900_000)))
+
+
 def changed(task_id: str) -> bytes:
     """The body of that call with other arguments, as `self.retry(args=...)` leaves it."""
     return encode(Message(id=task_id, task="shop.resize", args=msgspec.Raw(b'["dog.png",2]')))

@@ -22,6 +22,7 @@ from acked.brokers.postgres.values import (
     float8s,
     int2s,
     int4,
+    int8,
     int8s,
     text,
     texts,
@@ -62,7 +63,7 @@ HOLDERS = Statement("SELECT {schema}.holders()", "T")
 
 SEIZE = Statement(
     "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed, "
-    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     "qtbqqqqqtddtq",
 )
 
@@ -122,6 +123,9 @@ LIVING = Statement("SELECT worker FROM {schema}.worker", "t")
 SUM_UP = Statement("SELECT {schema}.sum_up()", "b")
 
 EXCHANGE = Statement("SELECT {schema}.exchange($1, $2, $3)", "b")
+
+SEIZED_AT_ONCE = 4 * 2**20
+"""Bytes of messages that one answer to a seizure has, and one message more."""
 
 PROMOTED_AT_ONCE = 1000
 """What `promote` does at the most."""
@@ -281,23 +285,30 @@ class TaskQueue(Store):
         by: str,
         keep: Collection[int] = (),
     ) -> list[Delivery]:
-        if not holders:
-            return []
+        seized: list[Delivery] = []
+        while holders:
+            # What is taken over has *by* as its holder, who may be one of *holders*.
+            stays = [*keep, *(each.token for each in seized)]
+            portion = self._seize_some(holders, workers, by, stays)
+            if not portion:
+                break
+            seized += portion
+        return seized
+
+    def _seize_some(
+        self, holders: Sequence[str], workers: Sequence[str], by: str, keep: Sequence[int]
+    ) -> list[Delivery]:
         parameters = self._claiming()
         first = int.from_bytes(parameters[-1] or b"", "big")
         (rows,) = self._database.run(
             Call(
                 SEIZE,
                 [
-                    texts(holders),
-                    texts(workers),
-                    text(by),
-                    text(worker_of(by)),
-                    *parameters,
-                    int8s(tuple(keep)),
+                    texts(holders), texts(workers), text(by), text(worker_of(by)), *parameters,
+                    int8s(keep), int8(SEIZED_AT_ONCE),
                 ],
             )
-        )
+        )  # fmt: skip
         return [
             Delivery(
                 id=task_id, body=body, token=first + seq, attempt=attempt, retries=retries,

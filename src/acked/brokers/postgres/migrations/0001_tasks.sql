@@ -607,6 +607,8 @@ END $$;
 
 -- Give each of what the consumers `dead` hold a fresh token and a new holder, but not where their
 -- worker, if it is named in `workers`, has come back to life, and not what has a token in `kept`.
+-- A portion of it: a host may have died with more than a slow line carries in the time there is for
+-- one answer.
 CREATE TYPE {schema}.seizure AS (
     seq bigint, id bytea, body bytea, attempt integer, retries integer, losses integer,
     suspected integer, runs integer, queue bytea, sent double precision, claimed double precision,
@@ -615,20 +617,29 @@ CREATE TYPE {schema}.seizure AS (
 
 CREATE FUNCTION {schema}.seize(
     dead bytea[], workers bytea[], new_holder bytea, worker_ bytea, now_at double precision,
-    steady_at double precision, lease double precision, base bigint, kept bigint[]
+    steady_at double precision, lease double precision, base bigint, kept bigint[], bytes bigint
 ) RETURNS SETOF {schema}.seizure LANGUAGE plpgsql AS $$
 DECLARE
     now_ CONSTANT double precision :=
         coalesce(now_at, extract(epoch FROM clock_timestamp())::double precision);
+    gone CONSTANT bytea[] := ARRAY(
+        SELECT d.consumer FROM unnest(dead, workers) AS d (consumer, worker)
+        WHERE NOT EXISTS (SELECT FROM {schema}.worker AS w WHERE w.worker = d.worker)
+    );
+    portion CONSTANT bigint[] := ARRAY(
+        SELECT o.seq FROM (
+            SELECT r.seq, sum(length(t.body)) OVER (ORDER BY r.seq) - length(t.body) AS before
+            FROM {schema}.running AS r JOIN {schema}.task AS t ON t.seq = r.seq
+            WHERE r.consumer = ANY (gone) AND r.token <> ALL (kept)
+            ORDER BY r.seq LIMIT 1000
+        ) AS o
+        WHERE o.before < bytes
+    );
 BEGIN
     RETURN QUERY
     WITH held AS (
         SELECT r.seq, r.token, r.consumer FROM {schema}.running AS r
-        WHERE r.consumer = ANY (ARRAY(
-            SELECT d.consumer FROM unnest(dead, workers) AS d (consumer, worker)
-            WHERE NOT EXISTS (SELECT FROM {schema}.worker AS w WHERE w.worker = d.worker)
-        ))
-        AND r.token <> ALL (kept)
+        WHERE r.seq = ANY (portion) AND r.consumer = ANY (gone) AND r.token <> ALL (kept)
         ORDER BY r.seq FOR UPDATE
     ),
     taken AS (
