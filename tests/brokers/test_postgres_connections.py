@@ -13,10 +13,11 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
+from acked import Acked
 from acked.brokers.postgres import PostgresBroker
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import IDLE
-from acked.errors import BrokerUnavailable
+from acked.errors import BrokerRefused, BrokerUnavailable
 from acked.testing.timeline import Background, message
 from tests.harness.places import Servers
 from tests.harness.workers import until
@@ -159,6 +160,43 @@ def test_what_a_burst_opened_is_closed_after_it_but_for_a_few(live: PostgresServ
         until(lambda: 0 < connected() <= IDLE, what="the others closed")
     assert broker.purge("default") == count
     broker.close()
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "remedy"),
+    [
+        (("postgres@", "nobody_of_that_name@"), "user, password and database"),
+        (("/test", "/no_such_test"), "user, password and database"),
+        (("?", "?"), "sslmode="),
+    ],
+)
+def test_a_server_that_lets_nobody_in_is_not_taken_for_one_that_is_away(
+    servers: Servers, spoiled: tuple[str, str], remedy: str
+) -> None:
+    server = servers.get("postgres")
+    assert isinstance(server, PostgresServer)
+    url = server.fresh().replace(*spoiled)
+    if remedy == "sslmode=":
+        url += "?sslmode=require"
+    broker = PostgresBroker(url, timeout=5)
+    for attempt in (broker.setup, broker.migrate):
+        with pytest.raises(BrokerRefused, match=f"lets nobody in.*{remedy}"):
+            attempt()
+    broker.close()
+
+
+def test_a_database_without_the_tables_refuses_to_store_a_call(servers: Servers) -> None:
+    server = servers.get("postgres")
+    assert isinstance(server, PostgresServer)
+    app = Acked("shop", broker=server.unmigrated())
+
+    @app.task(name="scan")
+    def scan() -> None: ...
+
+    with pytest.raises(BrokerRefused, match=r"scan\[a\]: not stored.*migrate") as caught:
+        scan.apply_async(task_id="a")
+    assert caught.value.nothing_stored
+    app.close()
 
 
 def test_a_connection_that_was_told_of_work_between_two_waits_is_kept(

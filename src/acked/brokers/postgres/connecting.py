@@ -10,7 +10,7 @@ import psycopg
 from psycopg import pq
 
 from acked.brokers.postgres.address import Address
-from acked.brokers.postgres.meaning import Broken, TimedOut
+from acked.brokers.postgres.meaning import Broken, TimedOut, broken
 
 
 def connect(address: Address, deadline: float) -> pq.abc.PGconn:
@@ -53,7 +53,7 @@ def connect(address: Address, deadline: float) -> pq.abc.PGconn:
         else:
             return connection
         connection.finish()
-    raise Broken("; ".join(failures)) if answered else TimedOut
+    raise broken(failures) if answered else TimedOut
 
 
 def milliseconds(deadline: float) -> int:

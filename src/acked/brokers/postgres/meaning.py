@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from psycopg import pq
 
 from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
@@ -48,6 +51,26 @@ class Refused(Exception):
 
 class Broken(Exception):
     """The connection was lost, or could not be made."""
+
+
+class Denied(Broken):
+    """A server answers, and lets nobody in with what the URL says."""
+
+
+NOT_THIS_USER = re.compile(
+    "authentication failed|no password supplied|no pg_hba.conf entry|permission denied for database"
+    "|(role|database) .* (does not exist|is not permitted to log in)"
+)
+NOT_THIS_WAY = re.compile("SSL|certificate")
+"""What libpq says of a login that failed. It gives no SQLSTATE for that, and servers that speak
+another language are taken for unreachable."""
+
+
+def broken(failures: Sequence[str]) -> Broken:
+    """Why no connection could be made to any of the places that were tried."""
+    text = "; ".join(failures)
+    denied = all(NOT_THIS_USER.search(each) or NOT_THIS_WAY.search(each) for each in failures)
+    return Denied(text) if failures and denied else Broken(text)
 
 
 class TimedOut(Exception):
@@ -97,7 +120,7 @@ def meaning(error: Exception, shown: str, timeout: float, *, undone: bool = Fals
                 f"no room left for {shown}. Free space on its disk.", nothing_stored=undone
             )
         case Refused(state="42501"):
-            return BrokerError(
+            return BrokerRefused(
                 f"{shown}: {error.text}. Its user needs rights on the schema: "
                 "GRANT USAGE ON SCHEMA, and SELECT, INSERT, UPDATE, DELETE on its tables.",
                 nothing_stored=undone,
@@ -113,8 +136,18 @@ def meaning(error: Exception, shown: str, timeout: float, *, undone: bool = Fals
             )
         case _:
             text = redact_text(" ".join(str(error).split()))
-            return BrokerUnavailable(
-                f"{shown} cannot be reached ({text or 'the connection was lost'}). Try again "
-                "when it answers.",
-                nothing_stored=undone,
+            if not isinstance(error, Denied):
+                return BrokerUnavailable(
+                    f"{shown} cannot be reached ({text or 'the connection was lost'}). Try again "
+                    "when it answers.",
+                    nothing_stored=undone,
+                )
+            remedy = "Correct user, password and database in the URL, or let them in."
+            if not NOT_THIS_USER.search(text):
+                remedy = (
+                    "A host that is not this one is spoken to over TLS with a checked certificate, "
+                    "unless sslmode= in the URL says otherwise; sslrootcert= names who vouches."
+                )
+            return BrokerRefused(
+                f"{shown} lets nobody in ({text}). {remedy}", nothing_stored=undone
             )

@@ -16,7 +16,8 @@ import psycopg
 
 from acked.brokers.postgres.address import Address, signed
 from acked.brokers.postgres.connection import Call, Database, Rows, Statement
-from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from acked.brokers.postgres.meaning import broken, meaning
+from acked.errors import BrokerError, BrokerRefused, ConfigurationError
 
 COMMAND = "acked -A shop:app migrate"
 LOCK_SECONDS = 60
@@ -94,22 +95,19 @@ def connect(address: Address, timeout: float) -> psycopg.Connection[Any]:
     """A plain connection, for migrations alone.
 
     Raises:
-        BrokerUnavailable: There is none.
+        BrokerError: There is none.
     """
     seconds = max(2, round(timeout))
-    failure: Exception | None = None
+    failures: list[str] = []
     try:
         for conninfo in address.places(time.monotonic() + timeout):
             try:
                 return psycopg.connect(conninfo, autocommit=True, connect_timeout=seconds)
             except psycopg.OperationalError as error:
-                failure = error
+                failures.append(str(error).strip())
     except OSError as error:
-        failure = error
-    raise BrokerUnavailable(
-        f"{address.shown} cannot be reached ({' '.join(str(failure).split())})",
-        nothing_stored=True,
-    )
+        failures.append(str(error))
+    raise meaning(broken(failures), address.shown, timeout, undone=True)
 
 
 def apply(address: Address, timeout: float) -> list[str]:
@@ -156,12 +154,14 @@ def check(database: Database, until: float) -> None:
 
     Raises:
         BrokerError: It cannot be asked.
-        ConfigurationError: They are missing, older or newer.
+        BrokerRefused: They are missing or older.
+        ConfigurationError: They are newer.
     """
     lacks = pending(database, until)
     if lacks:
         address = database.address
-        raise ConfigurationError(
+        raise BrokerRefused(
             f"{address.shown} is not ready: schema {address.schema} lacks "
-            f"{', '.join(each.name for each in lacks)}. Run: {COMMAND}"
+            f"{', '.join(each.name for each in lacks)}. Run: {COMMAND}",
+            nothing_stored=True,
         )

@@ -39,7 +39,7 @@ from pika.spec import Basic
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.topology import Place
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from acked.hosts import resolving
 
 T = TypeVar("T")
@@ -345,17 +345,23 @@ def _meaning(error: BaseException, address: Address) -> BrokerError:
     if isinstance(error, BrokerError):
         return error
     cause = _cause(error)
-    if isinstance(cause, ProbableAuthenticationError | ProbableAccessDeniedError):
-        return BrokerError(
-            f"RabbitMQ at {address.masked} refused the user {address.user!r} or the virtual host "
-            f"{address.vhost!r} ({_text(cause)}). See `rabbitmqctl list_permissions`."
+    text = _text(cause)
+    if isinstance(cause, ProbableAuthenticationError) or "Login was refused" in text:
+        return BrokerRefused(
+            f"RabbitMQ at {address.masked} refused the user {address.user!r} with that password "
+            f"({text}). `rabbitmqctl authenticate_user {address.user} PASSWORD` tells whether it "
+            "is right."
+        )
+    if isinstance(cause, ProbableAccessDeniedError) or (
+        isinstance(cause, ConnectionClosedByBroker | ChannelClosedByBroker)
+        and cause.reply_code in (403, 530)
+    ):
+        return BrokerRefused(
+            f"RabbitMQ at {address.masked} refused the user {address.user!r} in the virtual host "
+            f"{address.vhost!r} ({text}). See `rabbitmqctl list_permissions --vhost "
+            f"{address.vhost}`."
         )
     if isinstance(cause, ConnectionClosedByBroker | ChannelClosedByBroker):
-        if cause.reply_code in (403, 530):
-            return BrokerError(
-                f"RabbitMQ at {address.masked} refused the user {address.user!r} or the virtual "
-                f"host {address.vhost!r}: {cause.reply_text}. See `rabbitmqctl list_permissions`."
-            )
         return LinkLost(f"RabbitMQ at {address.masked} closed the connection: {cause.reply_text}")
     return LinkLost(
         f"RabbitMQ at {address.masked} cannot be reached ({_text(cause)}). Is it running there?"
