@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -9,13 +10,20 @@ import pytest
 
 from acked.broker import Engine, Filter
 from acked.brokers.redis import RedisBroker, scripts
+from acked.brokers.redis.address import parse
 from acked.clock import Clock
 from acked.delivery import Settlement, State
-from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable, ConfigurationError
 from acked.testing import BrokerStateMachine, LedgerConformance
 from acked.testing.timeline import Background, message
 from tests.harness.workers import until
-from tests.servers.redis import Pair, RedisCluster, RedisSentinel, ReplicatedCluster
+from tests.servers.redis import (
+    Pair,
+    RedisCluster,
+    RedisSentinel,
+    RedisServer,
+    ReplicatedCluster,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +101,45 @@ def test_a_broker_follows_its_slot_to_another_node(cluster: RedisCluster) -> Non
     assert [held.id for held in broker.claim("w1/0", ["default"], 10).deliveries] == ["a", "b"]
 
 
+def test_a_node_that_cannot_say_who_serves_is_passed_over(cluster: RedisCluster) -> None:
+    busy = cluster.nodes[0]
+    url = next(
+        url
+        for url in (cluster.fresh() for _ in itertools.count())
+        if not _serves(busy, parse(url).prefix)
+    )
+    busy.ask("CONFIG", "SET", "busy-reply-threshold", 10)
+    running = Background(lambda: busy.agrees("EVAL", "while true do end", 0))
+    try:
+        until(lambda: not busy.agrees("PING"), "its refusal")
+
+        RedisBroker(url).send([message("a")])
+    finally:
+        busy.ask("SCRIPT", "KILL")
+        running.answer()
+
+
+def test_a_cluster_that_wants_a_password_refuses_who_has_none(cluster: RedisCluster) -> None:
+    for node in cluster.nodes:
+        node.ask("CONFIG", "SET", "requirepass", "hush")
+        node.options["requirepass"] = "hush"
+    try:
+        with pytest.raises(BrokerRefused, match="refuses this user"):
+            RedisBroker(cluster.fresh()).send([message("a")])
+    finally:
+        for node in cluster.nodes:
+            node.ask("CONFIG", "SET", "requirepass", "")
+            del node.options["requirepass"]
+
+
+def _serves(node: RedisServer, key: str) -> bool:
+    slot = node.ask("CLUSTER", "KEYSLOT", key)
+    return any(
+        first <= slot <= last and members[0][1] == node.port
+        for first, last, *members in node.ask("CLUSTER", "SLOTS")
+    )
+
+
 def test_a_server_that_is_no_cluster_is_named_so(sentinel: RedisSentinel) -> None:
     broker = RedisBroker(f"redis+cluster://127.0.0.1:{sentinel.primary.port}")
 
@@ -150,6 +197,37 @@ def test_a_primary_that_has_become_a_replica_is_left_for_the_new_one(
     until(lambda: sentinel.primary.role() == "slave")
     until(lambda: _sends(broker, "after"), within=5)
     assert sentinel.replica.ask("HEXISTS", f"{broker._client.base}id", "after") == 1
+
+
+def test_a_process_that_only_reads_follows_the_primary_too(sentinel: RedisSentinel) -> None:
+    reader = RedisBroker(sentinel.fresh())
+    assert reader.get("a") is None
+
+    sentinel.demote()
+    until(lambda: sentinel.replica.role() == "master")
+    until(lambda: sentinel.primary.role() == "slave")
+
+    assert reader.get("a") is None
+    assert reader._client._primary is not None
+    assert reader._client._primary.port == sentinel.replica.port
+
+
+def test_a_primary_that_comes_back_takes_nothing_of_who_remembers_it(
+    sentinel: RedisSentinel,
+) -> None:
+    """It believes that it still is one, until the Sentinels tell it."""
+    idle, busy = RedisBroker(sentinel.fresh()), RedisBroker(sentinel.fresh())
+    idle.send([message("before")])
+    until(lambda: sentinel.replica.ask("EXISTS", f"{idle._client.base}id") == 1)
+    sentinel.primary.kill()
+    until(lambda: sentinel.replica.role() == "master")
+    until(lambda: _sends(busy, "elsewhere"))
+
+    sentinel.primary.start()
+    assert sentinel.primary.role() == "master"
+    idle.send([message("after")])
+
+    assert sentinel.replica.ask("HEXISTS", f"{idle._client.base}id", "after") == 1
 
 
 def test_a_write_that_too_few_replicas_confirm_is_an_error_until_they_do(pair: Pair) -> None:

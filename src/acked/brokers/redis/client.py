@@ -28,7 +28,7 @@ import msgspec
 
 from acked.brokers.redis.address import Address, Node
 from acked.brokers.redis.connection import Command, Connection
-from acked.brokers.redis.meaning import ELSEWHERE, meaning, no_answer, too_few
+from acked.brokers.redis.meaning import ELSEWHERE, REFUSED, meaning, no_answer, said, too_few
 from acked.brokers.redis.scripts import TOUCH, Script
 from acked.errors import BrokerError, ConfigurationError
 
@@ -130,18 +130,19 @@ class Client:
             if refusal is None:
                 self.give_back(connection)
                 return replies
-            if str(refusal).startswith(ELSEWHERE):
+            # A refused WAIT came after the script, which a repetition would run once more.
+            ran = refusal is not replies[0]
+            unsure |= ran
+            if said(refusal).startswith(ELSEWHERE):
                 self.drop(connection)
-                self._follow(str(refusal), connection.node)
-                if left and time.monotonic() < deadline:
+                self._follow(said(refusal), connection.node)
+                if (repeatable or not ran) and left and time.monotonic() < deadline:
                     continue
             else:
                 self.give_back(connection)
                 if str(refusal).startswith("NOSCRIPT") and script is not None and left:
                     commands = [("EVAL", script.text, *commands[0][2:]), *commands[1:]]
                     continue
-            # A refused WAIT came after the script.
-            unsure |= refusal is not replies[0]
             raise meaning(refusal, self.address, unsure=unsure) from refusal
         raise AssertionError("the last try returns or raises")
 
@@ -198,7 +199,9 @@ class Client:
 
     def _connect(self, deadline: float) -> Connection:
         try:
-            if self._primary is not None:
+            # Sentinels are asked each time: the one that was may have come back, and take writes
+            # until they tell it that it is none any more.
+            if self._primary is not None and self.address.kind != "sentinel":
                 try:
                     return self._log_in(self._primary, deadline)
                 except OSError:
@@ -244,6 +247,11 @@ class Client:
         ranges = asked.call("CLUSTER", "SLOTS", deadline=soon)
         if isinstance(ranges, hiredis.ReplyError):
             asked.close()
+            if str(ranges).startswith(REFUSED):
+                raise ranges
+            if "cluster support disabled" not in str(ranges):
+                # It loads its data, say. Another node may know.
+                raise ConnectionError(f"{node} does not say who serves slot {slot}: {ranges}")
             raise ConfigurationError(
                 f"{node} is no node of a Redis Cluster ({ranges}). For a single server say redis://"
             )

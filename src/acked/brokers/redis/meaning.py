@@ -16,6 +16,14 @@ NOT_YET = ("LOADING", "BUSY", "NOREPLICAS", "MISCONF", "ERR max number of client
 REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR AUTH", "ERR DB index")
 
 
+def said(error: hiredis.ReplyError) -> str:
+    """What it says, from its code on. Redis 6.2 puts the place in the script before that."""
+    text = str(error)
+    if text.startswith("ERR Error running script"):
+        return text.partition(": -")[2] or text
+    return text
+
+
 def no_answer(
     error: OSError, address: Address, timeout: float, *, unsure: bool
 ) -> BrokerUnavailable:
@@ -40,7 +48,7 @@ def meaning(error: hiredis.ReplyError, address: Address, *, unsure: bool = False
     Args:
         unsure: Whether it may have done it at a try before.
     """
-    text = str(error)
+    text = said(error)
     where = address.servers
     if text.startswith("OOM") or "OOM command" in text:
         return BrokerError(
