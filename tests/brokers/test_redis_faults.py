@@ -13,16 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hiredis
 import msgspec
 import pytest
 
 from acked.broker import Filter
 from acked.brokers.redis import RedisBroker, connection
+from acked.brokers.redis.meaning import ELSEWHERE, said
+from acked.brokers.redis.scripts import Script
 from acked.clock import ManualClock, ServerClock
 from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable, ConfigurationError
+from acked.message import encode
 from acked.record import Progress
-from acked.testing.timeline import LONG, Background, beat, message, settlements
+from acked.testing.timeline import LONG, Background, beat, message, much, settlements
 from tests.harness.workers import until
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
@@ -120,6 +124,54 @@ def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
     now = broker.clock.now()
     assert broker.settle([Settlement.unstarted(held, at=now) for held in seized]) == []
     assert broker.seize(asked_again, by="w2") == []
+
+
+def test_over_a_slow_line_a_dead_worker_is_buried_in_portions(shared: RedisServer) -> None:
+    """What it held is more than the line carries in the time there is for one answer."""
+    broker = RedisBroker(shared.fresh())
+    broker.send([much(f"task-{number}") for number in range(16)])
+    assert len(claimed(broker)) == 16
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(shared.port))
+        url = broker.address.replace(f":{shared.port}/", f":{proxy.port}/")
+        far = RedisBroker(url, timeout=2.0)
+        stack.callback(far.close)
+        far.setup()
+        proxy.set(rate=5e6)
+        seized = far.seize("w1", by="w2")
+    assert [held.body for held in seized] == [encode(much(held.id)) for held in seized]
+    assert len({held.id for held in seized}) == 16
+
+
+def test_a_claim_whose_wait_for_replicas_is_ended_is_not_made_twice(
+    shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is that to WAIT; the script before it has run."""
+    broker.send([message("a"), message("b"), message("c")])
+    (first,) = broker.claim("w1/0", ["default"], 1).deliveries
+    exchange = connection.Connection.exchange
+
+    def unblocked(self: connection.Connection, commands: Any, deadline: float) -> list[Any]:
+        replies = exchange(self, commands, deadline)
+        if commands[-1][0] == "WAIT":
+            replies[-1] = hiredis.ReplyError("UNBLOCKED force unblock from blocking operation")
+        return replies
+
+    careful = RedisBroker(f"{broker.address}&wait_replicas=1", timeout=1)
+    monkeypatch.setattr(connection.Connection, "exchange", unblocked)
+    settled = settlements(first, broker.clock.now())["success"]
+    with pytest.raises(BrokerUnavailable) as caught:
+        careful.claim("w1/0", ["default"], 1, settlements=[settled])
+    assert not caught.value.nothing_stored
+    assert len(broker.search(Filter(states=(State.RUNNING,)))) == 1
+
+
+def test_a_refusal_from_within_a_script_is_read_as_redis_6_writes_it() -> None:
+    place = "ERR Error running script (call to f_1d): @user_script:243: @user_script: 243: "
+    readonly = hiredis.ReplyError(f"{place}-READONLY You can't write against a read only replica.")
+    assert said(readonly).startswith(ELSEWHERE)
+    assert said(hiredis.ReplyError("MOVED 1 127.0.0.1:7")) == "MOVED 1 127.0.0.1:7"
+    assert said(hiredis.ReplyError(f"{place}no number")).startswith("ERR")
 
 
 def test_an_exchange_whose_answer_was_lost_returns_what_it_wrote(
@@ -569,6 +621,25 @@ def test_many_tasks_are_searched_and_purged_in_short_steps(
     assert broker.search(Filter()) == []
     assert broker.counts() == []
     assert shared.ask("SLOWLOG", "LEN") == 0
+
+
+def test_a_search_in_large_messages_is_many_short_steps(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        broker.send([much(str(number))])
+    run, steps = broker._client.run, []
+
+    def counted(script: Script, *args: Any, **options: Any) -> Any:
+        steps.append(script)
+        return run(script, *args, **options)
+
+    monkeypatch.setattr(broker._client, "run", counted)
+
+    assert broker.search(Filter(text="nowhere")) == []
+    assert len(steps) >= 4
+    found = broker.search(Filter(text="xxx"))
+    assert [record.id for record in found] == [str(number) for number in reversed(range(40))]
 
 
 def test_nothing_is_left_of_what_was_deleted(shared: RedisServer) -> None:

@@ -16,7 +16,7 @@ from acked.brokers.redis.scripts import Script
 from tests.servers.redis import RedisServer
 
 COMMANDS = {
-    "hash": "HGET HGETALL HMGET HSET HDEL HINCRBY HKEYS",
+    "hash": "HGET HGETALL HMGET HSTRLEN HSET HDEL HINCRBY HKEYS",
     "zset": "ZADD ZREM ZRANGE ZREVRANGE ZRANGEBYSCORE ZPOPMIN ZCARD ZCOUNT ZSCORE",
     "set": "SADD SREM SMEMBERS SCARD SMISMEMBER",
     "list": "RPUSH LTRIM",

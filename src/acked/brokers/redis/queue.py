@@ -16,6 +16,7 @@ from acked.brokers.redis.rows import (
     claimed,
     message_rows,
     seized,
+    seized_tags,
     settlement_rows,
     storable,
 )
@@ -28,6 +29,9 @@ from acked.message import Message
 
 PROMOTED_AT_ONCE = 1000
 """Due tasks of a queue that one script of `reap` makes ready."""
+
+READ_BYTES = 4 * 2**20
+"""Bytes of messages in one answer to a seizure, and one message more."""
 
 
 class TaskQueue(Store):
@@ -115,17 +119,32 @@ class TaskQueue(Store):
         bases = [*self._unheard.get(by, ()), base]
         try:
             expected, since_jump = self._server_clock.expected, self._server_clock.since_jump
-            about, (bodies,) = self._run(
+            about, _ = self._run(
                 scripts.SEIZE, holder, by, base, since_jump, bases, self._client.process,
                 False if expected is None else expected, list(keep),
             )  # fmt: skip
+            rows: list[Any] = about[1]
+            bodies = self._bodies(seized_tags(rows), about[2])
         except BrokerError:
             # It may have happened. The next one of this taker asks again.
             self._unheard[by] = bases
             raise
         self._unheard.pop(by, None)
-        rows: list[Any] = about[1]
         return seized(rows, bodies)
+
+    def _bodies(self, tags: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """The messages of the tasks with *tags*, of *sizes*, in portions."""
+        bodies: list[bytes] = []
+        while len(bodies) < len(tags):
+            first, weight = len(bodies), 0
+            last = first
+            while last < len(tags) and weight < READ_BYTES:
+                weight += sizes[last]
+                last += 1
+            _, (portion,) = self._run(scripts.BODIES, tags[first:last])
+            # One that is gone was discarded meanwhile; what is said of its task will be refused.
+            bodies += [each or b"" for each in portion]
+        return bodies
 
 
 def token_base() -> int:

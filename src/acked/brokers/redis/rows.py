@@ -19,6 +19,7 @@ pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder().decode
 
 SEIZED_ROW = 13
+TAG_AT = 9
 ENTRY_FIELDS = 11
 SHORT = 256
 """Bytes of a result that is kept in the record itself."""
@@ -108,6 +109,11 @@ def claimed(
             _started, _result, _failed,
         ), body, tag in zip(_series(held, count), bodies, tags, strict=True)
     ]  # fmt: skip
+
+
+def seized_tags(rows: Sequence[Any]) -> list[int]:
+    """The tags of a seizure."""
+    return [int(tag) for tag in rows[TAG_AT::SEIZED_ROW]]
 
 
 def seized(rows: Sequence[Any], bodies: Sequence[bytes]) -> list[Delivery]:

@@ -1,5 +1,6 @@
 -- One step of a search, newest first: records with tags of the given ones, or, without any, from
--- *before* downwards. A step looks at a bounded number of records.
+-- *before* downwards. A step looks at a bounded number of records, and ends early where they are
+-- large: nobody else is served meanwhile.
 --
 -- args[3]  tags in descending order, or false
 -- args[4]  before: only smaller tags; 0 starts at the newest
@@ -22,15 +23,17 @@ if args[7] then
   wanted = {}
   for _, state in ipairs(args[7]) do wanted[state] = true end
 end
-local found, where = {}, 0
+local found, where, weight = {}, 0, 0
+local HEAVY = 8388608 -- bytes of messages and failures that a step looks into or finds
 
 -- Whether the hash *key* has *part* in what it holds for *tag*.
 local function holds(key, tag, part)
   local content = call('HGET', P .. key, tag)
+  weight = weight + (content and #content or 0)
   return content and string.find(content, part, 1, true)
 end
 
--- Look at *tags*; how many of them, fewer than all when enough were found.
+-- Look at *tags*; how many of them, fewer than all when that was enough.
 local function look_at(tags)
   for i, blob in ipairs(values('state', tags)) do
     if blob then
@@ -44,8 +47,10 @@ local function look_at(tags)
         and (not text or holds('body', tags[i], text))
         and (not error_text or holds('failure', tags[i], error_text)) then
         found[#found + 1] = tags[i]
+        weight = weight + call('HSTRLEN', P .. 'body', tags[i])
         if #found == to_find then return i end
       end
+      if weight > HEAVY then return i end
     end
   end
   return #tags
@@ -58,7 +63,7 @@ if given then
 else
   local above = (call('GET', P .. 'tag') or 0) + 1
   local number = min(before > 0 and before or above, above) - 1
-  while number > after and to_see > 0 and #found < to_find do
+  while number > after and to_see > 0 and #found < to_find and weight <= HEAVY do
     -- One block at a time; those of which all is deleted are passed over, many at once.
     local block = floor(number / 1024)
     local names = {}

@@ -9,7 +9,9 @@
 -- args[9]  what the caller expects the time to be, false where it has no idea: if the clock was set
 --          forward just now, no lease has run out
 -- args[10] tokens that stay as they are
--- Returns  {now, rows of the deliveries}, bodies.
+-- Returns  {now, rows of the deliveries, the sizes of their messages}. Those are read with
+--          `bodies`: a host may have died with more than a slow line carries in the time there is
+--          for one answer.
 --
 -- An answer can be lost, and then nobody would settle what was taken over: its new holder lives. So
 -- the rows are kept for a while, and a repetition gives those that are still held as they were.
@@ -102,6 +104,7 @@ if n > fresh then
   expect_beats(by)
   call('SET', P .. 'seized:' .. format('%.0f', base), pack(rows), 'EX', 3600)
 end
-local bodies = values('body', found)
+local sizes = {}
+for i, tag in ipairs(found) do sizes[i] = call('HSTRLEN', P .. 'body', tag) end
 flush()
-return {pack({now, rows}), bodies}
+return {pack({now, rows, sizes})}
