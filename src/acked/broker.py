@@ -324,6 +324,12 @@ class Broker(Protocol):
 class Records(Protocol):
     """Reading and operating: what the command line, the API and a dashboard use."""
 
+    @property
+    def records_url(self) -> str:
+        """Where they are kept, with any password masked: `Broker.url`, unless that carries messages
+        alone."""
+        ...
+
     def get(self, task_id: str) -> Record | None: ...
 
     def attempts(self, task_id: str) -> list[Attempt]:

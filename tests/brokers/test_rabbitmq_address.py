@@ -111,6 +111,27 @@ def test_rabbitmq_without_a_place_for_records_is_refused() -> None:
         open_broker("amqp://mq/")
 
 
+@pytest.mark.parametrize("url", ["amqp://me:hush@mq/", "amqps://me:hush@mq/", "pyamqp://elsewhere"])
+def test_rabbitmq_is_refused_as_the_place_for_its_records(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheme = url.partition(":")[0]
+    said = rf"={scheme}://...: RabbitMQ cannot keep the records. Name redis://, postgresql://"
+    with pytest.raises(ConfigurationError, match=f"^results{said}"):
+        open_broker("amqp://me:hush@mq/", results=url)
+
+    monkeypatch.setenv("ACKED_RESULTS_URL", url)
+    with pytest.raises(ConfigurationError, match=f"^ACKED_RESULTS_URL{said}") as refused:
+        open_broker("amqp://me:hush@mq/")
+    assert "hush" not in str(refused.value)
+
+
+def test_a_broker_names_the_place_of_its_records() -> None:
+    broker = open_broker("amqp://me:hush@mq/", results="redis://me:hush@redis/0")
+
+    assert broker.records_url == "redis://me:***@redis/0"
+
+
 def test_every_priority_has_a_line_and_larger_ones_none_below() -> None:
     order = list(lines("mail"))
     places = [order.index(line("mail", priority)) for priority in PRIORITIES]

@@ -405,6 +405,15 @@ def test_tasks_inside_another_process_cannot_be_seen(acked: Acked) -> None:
     assert acked("status", "--broker", "memory://").code == 2
 
 
+def test_records_inside_another_process_are_what_cannot_be_seen(
+    acked: Acked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACKED_RESULTS_URL", "memory://")
+    ended = acked("status", "--broker", "amqp://127.0.0.1:1")
+    assert ended.code == 2
+    assert "the tasks of memory:// live inside one process" in ended.err
+
+
 def test_an_unknown_kind_of_broker_is_a_usage_error(acked: Acked) -> None:
     ended = acked("status", "--broker", "carrier://user:canary@pigeon")
     assert ended.code == 2

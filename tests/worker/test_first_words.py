@@ -60,3 +60,10 @@ def test_with_rabbitmq_it_says_what_the_records_promise_as_well(shop: Shop) -> N
 
     assert "RabbitMQ confirms a message once it is on disk" in line
     assert "(appendfsync everysec)" in line
+
+
+def test_a_worker_whose_records_live_in_one_process_names_their_place(shop: Shop) -> None:
+    shop.environment |= {"SHOP_URL": "amqp://127.0.0.1:1", "SHOP_RESULTS": "memory://"}
+    worker = shop.work(wait=False)
+    assert worker.process.wait(20) == 1
+    assert "a worker cannot use results=memory://: no other process" in worker.output()

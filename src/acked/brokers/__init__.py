@@ -113,12 +113,20 @@ def _open_rabbitmq(url: str, results: str | None, clock: Clock | None, timeout: 
         from acked.brokers.rabbitmq import RabbitMQBroker  # noqa: PLC0415 - an optional driver
     except ModuleNotFoundError as error:
         raise _driver_missing(error, "RabbitMQ", "rabbitmq") from None
+    said = "results" if results else RESULTS_URL_VARIABLE
     results = results or os.environ.get(RESULTS_URL_VARIABLE)
     if not results:
         raise ConfigurationError(
             "RabbitMQ carries messages and keeps no results, progress, history or revocations. Say "
             'where those are kept: Acked(..., broker="amqp://...", results="redis://..."), or '
             f"postgresql:// or sqlite:////; or in the environment's {RESULTS_URL_VARIABLE}."
+        )
+    scheme = results.partition(":")[0].lower()
+    if scheme in RABBITMQ:
+        # It would look for the place of its own records, and find itself.
+        raise ConfigurationError(
+            f"{said}={scheme}://...: RabbitMQ cannot keep the records. Name redis://, "
+            "postgresql:// or sqlite:////."
         )
     store = open_broker(results, clock=clock, timeout=timeout)
     if not isinstance(store, Ledger):

@@ -124,14 +124,14 @@ def loaded(target: str) -> Acked:
 
 
 def _records(broker: Broker) -> Records:
-    if not broker.capabilities.shared:
-        raise Stop(
-            f"the tasks of {broker.url} live inside one process and cannot be seen from here: "
-            "use a broker that processes share, such as sqlite:////path/tasks.db",
-            Exit.USAGE,
-        )
     if not isinstance(broker, Records):
         raise Stop(f"{broker.url} keeps no records: give the app that says where", Exit.USAGE)
+    if not broker.capabilities.shared:
+        raise Stop(
+            f"the tasks of {broker.records_url} live inside one process and cannot be seen from "
+            "here: use a broker that processes share, such as sqlite:////path/tasks.db",
+            Exit.USAGE,
+        )
     return broker
 
 

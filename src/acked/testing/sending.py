@@ -180,6 +180,7 @@ class SendingPromises(Timeline):
 
     def test_a_broker_says_where_it_is_and_what_it_can_do(self, broker: Engine) -> None:
         assert "://" in broker.url
+        assert "://" in broker.records_url
         assert broker.capabilities.shared in (True, False)
         # Where no other process can come, there is nothing to tell it.
         assert broker.capabilities.shared or broker.presence_dir is None

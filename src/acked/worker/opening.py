@@ -49,8 +49,10 @@ class Opening:
         try:
             broker.setup()
             if not broker.capabilities.shared or broker.presence_dir is None:
+                where = broker.records_url
+                named = where if where == broker.url else f"results={where}"
                 raise ConfigurationError(
-                    f"a worker cannot use {broker.url}: no other process sees its tasks. "
+                    f"a worker cannot use {named}: no other process sees its tasks. "
                     "Use a sqlite:// URL, or run tasks in place with task.apply()."
                 )
             _tell(broker.conditions(), broker.url)

@@ -26,6 +26,7 @@ class MemoryBroker(TaskLedger, TaskRecords):
 
     url = "memory://"
     address = url
+    records_url = url
     capabilities = Capabilities(shared=False, durable=False, host_local=True)
     presence_dir: Path | None = None
 

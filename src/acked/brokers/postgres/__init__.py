@@ -64,6 +64,10 @@ class PostgresBroker(TaskLedger, TaskRecords, TransactionalSending):
         return self._address.shown
 
     @property
+    def records_url(self) -> str:
+        return self.url
+
+    @property
     def address(self) -> str:
         return self._address.complete
 

@@ -19,6 +19,10 @@ class TaskRecords(TaskQueue):
 
     _ledger: Ledger
 
+    @property
+    def records_url(self) -> str:
+        return self._ledger.records_url
+
     def get(self, task_id: str) -> Record | None:
         return self._ledger.get(task_id)
 

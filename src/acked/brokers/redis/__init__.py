@@ -50,6 +50,10 @@ class RedisBroker(TaskQueue, TaskRecords, TaskLedger):
         return self._address.masked
 
     @property
+    def records_url(self) -> str:
+        return self.url
+
+    @property
     def address(self) -> str:
         return self._address.url
 

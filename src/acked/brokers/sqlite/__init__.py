@@ -57,6 +57,10 @@ class SQLiteBroker(TaskQueue, TaskRecords, TaskLedger):
         return f"sqlite:///{self.path}"
 
     @property
+    def records_url(self) -> str:
+        return self.url
+
+    @property
     def address(self) -> str:
         return self.url
 
