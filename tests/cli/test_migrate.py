@@ -10,7 +10,7 @@ import pytest
 
 from acked import cli
 from acked.brokers.postgres import PostgresBroker
-from acked.errors import ConfigurationError
+from acked.errors import BrokerError, ConfigurationError
 from acked.testing.timeline import Background, message
 from tests.harness.places import Servers
 from tests.servers.postgres import PostgresServer
@@ -58,6 +58,61 @@ def test_migrating_again_changes_nothing(url: str, capsys: pytest.CaptureFixture
     assert json.loads(texts[0] + "}") == {"broker": url, "applied": [], "pending": []}
     assert broker.get("a") is not None
     broker.close()
+
+
+def as_role(url: str, name: str) -> str:
+    """*url* for a role of that name that has no rights of its own."""
+    with psycopg.connect(url, autocommit=True) as operator:
+        made = f"""
+            DO $$ BEGIN CREATE ROLE {name} LOGIN;
+            EXCEPTION WHEN duplicate_object THEN NULL; END $$
+        """
+        operator.execute(made.encode())
+    return url.replace("//postgres@", f"//{name}@")
+
+
+def test_who_may_not_make_the_schema_is_told_which_right_that_takes(url: str) -> None:
+    with pytest.raises(BrokerError, match="could not be migrated") as refused:
+        PostgresBroker(as_role(url, "stranger")).migrate()
+
+    database = url.rpartition("/")[2]
+    said = f"make the schema acked: GRANT CREATE ON DATABASE {database} TO stranger"
+    assert str(refused.value).endswith(said)
+
+
+@pytest.mark.parametrize("given", ["", "GRANT USAGE ON SCHEMA acked TO stranger"])
+def test_who_may_not_make_tables_in_anothers_schema_is_told_whose_it_is(
+    url: str, given: str
+) -> None:
+    stranger = as_role(url, "stranger")
+    as_role(url, "keeper")
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute("CREATE SCHEMA acked AUTHORIZATION keeper")
+        operator.execute(given.encode())
+
+    with pytest.raises(BrokerError, match="Run it as keeper, who owns the schema acked") as refused:
+        PostgresBroker(stranger).migrate()
+
+    _, _, grant = str(refused.value).rpartition(": ")
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute(grant.encode())
+    assert PostgresBroker(stranger).migrate() == NAMES
+
+
+def test_who_may_not_change_anothers_tables_is_told_whose_they_are(url: str) -> None:
+    PostgresBroker(url).migrate()
+
+    with pytest.raises(BrokerError, match=r"Run it as postgres, who owns the tables") as refused:
+        PostgresBroker(as_role(url, "stranger")).migrate()
+    assert "GRANT" not in str(refused.value)
+
+
+def test_what_no_right_would_mend_has_no_such_remedy(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute("CREATE SCHEMA acked; CREATE TABLE acked.task ()")
+
+    with pytest.raises(BrokerError, match=r"\(relation \"task\" already exists\)\.$"):
+        PostgresBroker(url).migrate()
 
 
 def test_two_that_migrate_at_once_do_each_step_once(url: str) -> None:

@@ -57,6 +57,15 @@ CREATE TABLE IF NOT EXISTS {schema}.migration (
 )
 """
 
+OWNERS = """
+SELECT
+    current_user::regrole::text, n.nspowner::regrole::text, c.relowner::regrole::text,
+    quote_ident(current_database()), quote_ident(%(schema)s)
+FROM (VALUES (1)) AS always
+LEFT JOIN pg_namespace AS n ON n.nspname = %(schema)s
+LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'migration'
+"""
+
 
 def pending(database: Database, until: float = math.inf) -> list[Migration]:
     """What the database still needs.
@@ -128,22 +137,45 @@ def apply(address: Address, timeout: float) -> list[str]:
             connection.execute(
                 "SELECT pg_advisory_lock(%s, %s)", (address.lock_space, signed("migrate"))
             )
-            row = connection.execute(sql(EXISTS.sql)).fetchone()
-            is_there = row is not None and row[0]
-            have = connection.execute(sql(APPLIED.sql)).fetchall() if is_there else []
-            for migration in missing(have, address):
-                with connection.transaction():
-                    connection.execute(sql(BEGIN))
-                    connection.execute(sql(migration.sql))
-                    connection.execute(sql(NOTE), (migration.number, migration.name))
-                done.append(migration.name)
+            try:
+                row = connection.execute(sql(EXISTS.sql)).fetchone()
+                is_there = row is not None and row[0]
+                have = connection.execute(sql(APPLIED.sql)).fetchall() if is_there else []
+                for migration in missing(have, address):
+                    with connection.transaction():
+                        connection.execute(sql(BEGIN))
+                        connection.execute(sql(migration.sql))
+                        connection.execute(sql(NOTE), (migration.number, migration.name))
+                    done.append(migration.name)
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise _failed(error, address, _right(connection, address)) from None
     except psycopg.Error as error:
-        text = " ".join(str(error).split())
-        raise BrokerError(
-            f"{address.shown} could not be migrated ({text}). Its user needs the right to make "
-            f"the schema {address.schema}: GRANT CREATE ON DATABASE"
-        ) from None
+        raise _failed(error, address) from None
     return done
+
+
+def _failed(error: psycopg.Error, address: Address, remedy: str = "") -> BrokerError:
+    text = " ".join(str(error).split())
+    return BrokerError(f"{address.shown} could not be migrated ({text}). {remedy}".rstrip())
+
+
+def _right(connection: psycopg.Connection[Any], address: Address) -> str:
+    """Who may make the tables, or how the user of *connection* comes to."""
+    ((user, schema_owner, table_owner, database, schema),) = connection.execute(
+        OWNERS, {"schema": address.schema}
+    ).fetchall()
+    if table_owner not in {None, user}:
+        # Only who owns a table may change it; no GRANT gives that.
+        return f"Run it as {table_owner}, who owns the tables in the schema {schema}."
+    if schema_owner is None:
+        return (
+            f"Its user needs the right to make the schema {schema}: "
+            f"GRANT CREATE ON DATABASE {database} TO {user}"
+        )
+    return (
+        f"Run it as {schema_owner}, who owns the schema {schema}, or let its user make tables "
+        f"there: GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}"
+    )
 
 
 def check(database: Database, until: float) -> None:
