@@ -31,6 +31,7 @@ _HEADER_LINE = re.compile(
 )
 _NAMED_VALUE = re.compile(
     rf"""
+    (?! (?<=\btarget_) session_attrs\b )  # which server of a PostgreSQL's URL is meant
     ( (?:{_KEY_WORDS}) [\w.-]{{0,60}} \\{{0,4}}["']?\]? [ \t]{{0,3}}
       (?: => | := | ={{1,3}} | : ) [ \t]{{0,3}} )
     (?:
@@ -43,7 +44,13 @@ _NAMED_VALUE = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/?#]*@")
+# What stands for a password in remedies of our own, known by all that is around it: a password that
+# is such a word stays hidden, unless its URL is the remedy's, letter for letter.
+_PLACEHOLDER = (
+    r"(?<=://user:)password@host(?![^\s:/,])(?![^\s/?#]*@)"
+    r"|PASSWORD@[^\s/?#@]*/\.\.\.(?!\w)"
+)
+_URL_PASSWORD = re.compile(rf"(://[^\s:/@]*:)(?!{_PLACEHOLDER})[^\s/?#]*@")
 
 
 def is_secret(key: str) -> bool:

@@ -420,6 +420,24 @@ def test_an_unknown_kind_of_broker_is_a_usage_error(acked: Acked) -> None:
     assert "canary" not in ended.err
 
 
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("amqp://shop@127.0.0.1/shop", "Write amqp://shop:PASSWORD@127.0.0.1/..."),
+        ("carrier://pigeon", "amqp://user:password@host/vhost with results="),
+        ("postgresql://me:canary@h/d?x=1", "Write postgresql://user:password@host:5432/database."),
+    ],
+)
+def test_a_remedy_says_where_the_password_belongs(
+    acked: Acked, monkeypatch: pytest.MonkeyPatch, url: str, remedy: str
+) -> None:
+    monkeypatch.setenv("ACKED_RESULTS_URL", "memory://")
+    ended = acked("status", "--broker", url)
+    assert ended.code == 2
+    assert remedy in ended.err
+    assert "canary" not in ended.err
+
+
 def test_a_damaged_file_is_a_broker_that_failed(
     acked: Acked, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -76,6 +76,10 @@ def test_positional_arguments_of_unknown_names_are_searched_for_keys() -> None:
         "postgres://user:canary@host/db",
         "redis://:canary@host:6379/0",
         "amqp://u:p@canary@host//",
+        "amqp://user:password@host:canary@mq/vhost",
+        "amqp://shop:PASSWORD@canary@mq/...",
+        "target_password=canary",
+        "target_session=canary",
         "client_secret=canary;",
         "X-Api-Key: canary",
     ],
@@ -88,6 +92,19 @@ def test_a_secret_in_running_text_is_hidden(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://shop:PASSWORD@mq/vhost", "amqp://shop:***@mq/vhost"),
+        ("amqp://user:password@mq/vhost", "amqp://user:***@mq/vhost"),
+        ("amqp://user:password@host.example/vhost", "amqp://user:***@host.example/vhost"),
+        ("amqp://shop:password@host/vhost", "amqp://shop:***@host/vhost"),
+    ],
+)
+def test_a_password_that_is_the_word_of_a_placeholder_is_hidden(url: str, shown: str) -> None:
+    assert redact_text(f"{url} is away") == f"{shown} is away"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "ValueError: 3 is too small",
@@ -95,6 +112,11 @@ def test_a_secret_in_running_text_is_hidden(text: str) -> None:
         "the session has ended",
         "passwords differ",
         'File "/srv/shop/token.py", line 3, in refresh',
+        "Write amqp://shop:PASSWORD@127.0.0.1/...",
+        "Known are amqp://user:password@host/vhost with results=",
+        "Write postgresql://user:password@host:5432/database.",
+        "Write redis+sentinel://user:password@host:26379,host:26379/mymaster",
+        "several hosts and target_session_attrs=read-write.",
         "",
     ],
 )
