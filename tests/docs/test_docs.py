@@ -170,6 +170,30 @@ def test_the_examples_satisfy_a_strict_type_checker(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def is_task(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+        re.match(r"app\.task\b", ast.unparse(each)) for each in node.decorator_list
+    )
+
+
+@pytest.mark.parametrize("page", TAUGHT, ids=name)
+def test_a_task_that_a_page_sends_by_name_is_one_it_defines(page: Path) -> None:
+    defined, sent = set(), set()
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block.text)):
+            match node:
+                case ast.FunctionDef(name=task) | ast.AsyncFunctionDef(name=task) if is_task(node):
+                    defined.add(f"{block.module}.{task}")
+                case ast.Call(
+                    func=ast.Attribute(attr="send_task" | "asend_task"),
+                    args=[ast.Constant(value=str(task)), *_],
+                ):
+                    sent.add(task)
+                case _:
+                    pass
+    assert sent <= defined
+
+
 def kill_as_written(text: str, *, cwd: Path, environment: dict[str, str]) -> None:
     """``acked status`` tells a process, and ``kill -9 PID`` ends it."""
     look, kill = text.splitlines()
