@@ -197,7 +197,6 @@ def block(name: str) -> str:
 
 def test_the_example_with_flask_asks_its_session_for_each_action(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "__init__.py").touch()
     (tmp_path / "shop" / "web.py").write_text(block("shop/web.py") + FLASK_LOGIN, encoding="utf-8")
     environment = {
         "ACKED_BROKER_URL": f"sqlite:///{tmp_path}/shop.db", "SHOP_SECRET": "only-tests-know-it",
