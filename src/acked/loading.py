@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -9,12 +10,17 @@ from acked.app import Acked
 from acked.errors import ConfigurationError
 from acked.project import find_module
 
+LIKELY = ("tasks", "celery", "app")
+"""Modules of a package that often hold its application. One that imports the tasks comes first: an
+application that is named without them has none."""
+
 
 def load_app(target: str) -> Acked:
     """The application that *target* names: ``shop:app``, ``shop.tasks:app``, or ``shop``.
 
     The current directory is searched as well. A module alone stands for its ``app``, or its only
-    application; a package also for that of its module ``acked``.
+    application; a package also for that of its module ``acked``. Where that of another module may
+    be meant, the error names it.
 
     Raises:
         ConfigurationError: There is no such module or no application in it.
@@ -51,4 +57,8 @@ def _hint(module: ModuleType) -> str:
     name = module.__name__
     if apps := _apps_in(module):
         return "It has " + ", ".join(f"{name}:{each}" for each in sorted(apps)) + "."
+    for each in LIKELY if hasattr(module, "__path__") else ():
+        if find_spec(f"{name}.{each}") and (apps := _apps_in(find_module(f"{name}.{each}"))):
+            found = "app" if "app" in apps else min(apps)
+            return f"It makes none, but {name}.{each} has one: name it, {name}.{each}:{found}."
     return f'It makes none: write `app = Acked("{name.rpartition(".")[2]}")` in it.'

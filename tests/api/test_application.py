@@ -424,6 +424,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path / "find_broken.py", "import find_nothing_of_that_name")
     write(tmp_path / "find_pkg" / "__init__.py", "")
     write(tmp_path / "find_pkg" / "acked.py", make.format("app"))
+    write(tmp_path / "find_celery" / "__init__.py", "")
+    write(tmp_path / "find_celery" / "celery.py", make.format("app"))
+    write(tmp_path / "find_layout" / "__init__.py", "")
+    write(tmp_path / "find_layout" / "celery.py", make.format("queue"))
+    write(tmp_path / "find_layout" / "tasks.py", "from find_layout.celery import queue")
     return tmp_path
 
 
@@ -452,6 +457,9 @@ def test_an_application_is_found_by_module_and_name(target: str, name: str) -> N
         ("find_one:queue", "no application 'queue'. It has find_one:app"),
         ("find_two", "does not say which application. It has find_two:one, find_two:two"),
         ("find_none", 'It makes none: write `app = Acked("find_none")`'),
+        ("find_celery", "none, but find_celery.celery has one: name it, find_celery.celery:app."),
+        ("find_celery:app", "has one: name it, find_celery.celery:app."),
+        ("find_layout", "find_layout.tasks has one: name it, find_layout.tasks:queue."),
         (".find", "is not the name of a module"),
     ],
 )

@@ -286,3 +286,14 @@ def test_a_worker_whose_app_cannot_be_imported_says_so_in_one_line(shell: Acked)
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
     assert "nothing_there" in ended.err
+
+
+def test_a_worker_whose_app_has_no_tasks_warns_and_names_the_remedy(
+    shell: Acked, shop: Path, path: Path
+) -> None:
+    app = f'from acked import Acked\napp = Acked("empty", broker="sqlite:///{path}")\n'
+    (shop / "empty.py").write_text(app)
+    ended = shell("worker", "empty:app", "--burst", "-c", "1")
+    assert ended.code == 0
+    (said,) = [line for line in ended.err.splitlines() if " WARNING " in line]
+    assert "app empty has no tasks: name the module that defines them" in said

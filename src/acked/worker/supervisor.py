@@ -169,6 +169,11 @@ class Supervisor:
 
     def _introduced(self, server: ForkServer, hello: wire.Hello) -> None:
         server.hello = hello
+        if not hello.policies:
+            logger.warning(
+                "app %s has no tasks: name the module that defines them, as in acked worker "
+                "shop.tasks:app, or import it there", hello.app,
+            )  # fmt: skip
         if self._hello is None:
             self._opening = server, Opening(hello)
             return
