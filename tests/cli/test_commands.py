@@ -401,6 +401,15 @@ def test_a_file_that_does_not_exist_is_not_made(acked: Acked, path: object) -> N
     assert "there is no file" in ended.err
 
 
+def test_the_file_of_rabbitmqs_records_is_not_made_either(
+    acked: Acked, path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACKED_RESULTS_URL", f"sqlite:///{path}.slip")
+    ended = acked("status", "--broker", "amqp://127.0.0.1:1")
+    assert ended.code == 3
+    assert f"there is no file {path}.slip" in ended.err
+
+
 def test_tasks_inside_another_process_cannot_be_seen(acked: Acked) -> None:
     assert acked("status", "--broker", "memory://").code == 2
 

@@ -141,6 +141,31 @@ def test_the_doctor_is_content_with_a_fresh_file(shell: Acked, path: Path) -> No
     assert "ok\tbroker\t" in ended.out
 
 
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("list",), ("ping",), ("show", "a"), ("retry", "a"), ("revoke", "a"),
+     ("discard", "a"), ("resume", "mails")],
+    ids=" ".join,
+)  # fmt: skip
+def test_who_looks_at_an_apps_tasks_does_not_make_their_file(
+    shell: Acked, path: Path, command: tuple[str, ...]
+) -> None:
+    ended = shell("-A", "shop:app", *command)
+    assert ended.code == 3
+    said = f"acked: there is no file {path}: correct the URL, unless nothing was sent there yet"
+    assert said in ended.err.splitlines()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("command", [("pause", "mails"), ("purge", "--all", "--yes")])
+def test_what_is_useful_before_the_first_task_needs_no_file(
+    shell: Acked, path: Path, command: tuple[str, ...]
+) -> None:
+    assert not path.exists()
+    assert shell("-A", "shop:app", *command).code == 0
+
+
 @pytest.mark.parametrize("target", ["nothing_there:app", "shop:nothing_there", "broken:app"])
 def test_the_doctor_says_why_an_app_cannot_be_imported(
     shell: Acked, shop: Path, target: str

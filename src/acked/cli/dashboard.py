@@ -91,7 +91,7 @@ def dashboard(
     _check_reach(host, users, encrypted=certfile is not None or bool(trusted))
     _check_metrics_reach(metrics_host, metrics_port, token)
     logging.basicConfig(level=logging.INFO, format=LOGGED)
-    with source.open(target) as opened:
+    with source.open(target, makes=True) as opened:
         app = opened.app or Acked("tasks", broker=opened.broker)  # type: ignore[arg-type]  # it keeps records: `open` looked
         with _metrics(app, metrics_host, metrics_port, token):
             _serve(

@@ -62,7 +62,7 @@ def examine(source: Source, target: str | None, grace: float) -> Iterator[Findin
     yield host.open_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
     subject = "broker" if source.app_target(target) is None else "app"
     try:
-        with source.open(target) as opened:
+        with source.open(target, makes=True) as opened:
             if opened.app is not None:
                 yield ok("app", f"{source.app_target(target)} can be imported")
                 app = opened.app

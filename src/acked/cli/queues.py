@@ -36,7 +36,7 @@ def purge(source: Source, queues: tuple[str, ...], every: bool, yes: bool) -> No
         raise click.UsageError(
             "purge deletes tasks for good: give either --queue NAME, or --all for every queue"
         )
-    with source.open() as opened:
+    with source.open(makes=True) as opened:
         chosen = _chosen(opened.records, queues)
         waiting = sum(_waiting(counts) for counts in chosen)
         if not waiting:
@@ -82,7 +82,7 @@ def pause(source: Source, queue: str) -> None:
     Example:
       acked -A shop:app pause emails
     """
-    with source.open() as opened:
+    with source.open(makes=True) as opened:
         known = {counts.queue for counts in opened.records.counts()}
         opened.records.pause(queue)
     click.echo(f"paused {queue}")

@@ -6,14 +6,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from acked.app import Acked
-from acked.broker import Broker, Records
+from acked.broker import Broker, Engine, Records
 from acked.brokers import open_broker
-from acked.brokers.sqlite import SQLiteBroker
 from acked.cli.exits import Exit, Stop
 from acked.config import BROKER_URL_VARIABLE
 from acked.loading import load_app
@@ -48,26 +48,32 @@ class Source:
         return given or os.environ.get(APP_VARIABLE) or None
 
     @contextlib.contextmanager
-    def open(self, argument: str | None = None) -> Generator[Opened]:
+    def open(self, argument: str | None = None, *, makes: bool = False) -> Generator[Opened]:
         """The broker, and the app where one was given. Closed at the end of the block.
 
         What is given beats the environment; an app beats a bare URL.
 
+        Args:
+            argument: The app, where the command takes it as an argument.
+            makes: What an app's broker lacks is made: the command has a use before the first task.
+
         Raises:
             click.UsageError: Nothing says where the tasks are, or two things do.
+            Stop: There is no such SQLite file.
         """
         target = self.app_target(argument)
         if target is not None:
             app = loaded(target)
             try:
+                if not makes:
+                    with contextlib.closing(app.unprepared_broker()) as unprepared:
+                        _check_file(unprepared)
                 yield Opened(app.broker, _records(app.broker), app)
             finally:
                 app.close()
             return
         broker = open_broker(self._url())
-        if isinstance(broker, SQLiteBroker) and not broker.path.exists():
-            # Opening would make it, and a slip in the path would look like an empty queue.
-            raise Stop(f"there is no file {broker.path}: correct the URL", Exit.UNAVAILABLE)
+        _check_file(broker)
         try:
             yield Opened(broker, _records(broker), None)
         finally:
@@ -121,6 +127,17 @@ def loaded(target: str) -> Acked:
     standard error, so that it does not mix with the command's own output."""
     with contextlib.redirect_stdout(sys.stderr):
         return load_app(target)
+
+
+def _check_file(broker: Engine) -> None:
+    """Refuse a SQLite file that is not there: opening would make it, and a slip in its path would
+    look like an empty queue."""
+    path = broker.records_url.removeprefix("sqlite:///")
+    if path != broker.records_url and not Path(path).exists():
+        raise Stop(
+            f"there is no file {path}: correct the URL, unless nothing was sent there yet",
+            Exit.UNAVAILABLE,
+        )
 
 
 def _records(broker: Broker) -> Records:
