@@ -298,34 +298,6 @@ def test_pausing_a_queue_nobody_uses_is_remarked(acked: Acked) -> None:
     assert "'mial'" in ended.err
 
 
-# doctor
-
-
-def test_doctor_reports_as_json_and_by_exit_code(acked: Acked, store: Engine) -> None:
-    ended = acked("doctor", "--json")
-    assert ended.code == 1
-    found = {(each["check"], each["level"]) for each in json.loads(ended.out)}
-    assert ("broker", "ok") in found
-    assert ("queues", "fail") in found
-    store.purge("mails")
-    assert acked("doctor").code == 0
-
-
-def test_a_check_that_breaks_is_named_as_a_bug_and_the_others_run(
-    acked: Acked, store: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("password=canary")
-
-    store.purge("mails")
-    monkeypatch.setattr("acked.cli.doctor.check_file", broken)
-    ended = acked("doctor")
-    assert ended.code == 1
-    assert "fail\tfile\tthis check itself failed, which is a bug in acked: ZeroDiv" in ended.out
-    assert "canary" not in ended.out
-    assert "ok\tworkers\t1 alive" in ended.out
-
-
 # what Celery has
 
 
@@ -374,88 +346,7 @@ def test_a_command_of_celerys_is_no_slip_for_another(acked: Acked, command: str)
     assert ended.err.startswith(f"acked: no command {command}: {COMMANDS[command]}")
 
 
-# where the tasks are
-
-
-def test_without_app_and_broker_the_remedy_is_named(
-    acked: Acked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ACKED_BROKER_URL")
-    ended = acked("status")
-    assert ended.code == 2
-    assert "ACKED_APP" in ended.err
-
-
-def test_a_broker_is_given_before_or_after_the_command(acked: Acked, store: Engine) -> None:
-    url = store.url
-    assert acked("--broker", url, "list").out == acked("list", "-b", url).out
-
-
-def test_app_and_broker_together_are_refused(acked: Acked, store: Engine) -> None:
-    assert acked("-A", "shop:app", "status", "--broker", store.url).code == 2
-
-
-def test_a_file_that_does_not_exist_is_not_made(acked: Acked, path: object) -> None:
-    ended = acked("status", "--broker", f"sqlite:///{path}.slip")
-    assert ended.code == 3
-    assert "there is no file" in ended.err
-
-
-def test_the_file_of_rabbitmqs_records_is_not_made_either(
-    acked: Acked, path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACKED_RESULTS_URL", f"sqlite:///{path}.slip")
-    ended = acked("status", "--broker", "amqp://127.0.0.1:1")
-    assert ended.code == 3
-    assert f"there is no file {path}.slip" in ended.err
-
-
-def test_tasks_inside_another_process_cannot_be_seen(acked: Acked) -> None:
-    assert acked("status", "--broker", "memory://").code == 2
-
-
-def test_records_inside_another_process_are_what_cannot_be_seen(
-    acked: Acked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACKED_RESULTS_URL", "memory://")
-    ended = acked("status", "--broker", "amqp://127.0.0.1:1")
-    assert ended.code == 2
-    assert "the tasks of memory:// live inside one process" in ended.err
-
-
-def test_an_unknown_kind_of_broker_is_a_usage_error(acked: Acked) -> None:
-    ended = acked("status", "--broker", "carrier://user:canary@pigeon")
-    assert ended.code == 2
-    assert "canary" not in ended.err
-
-
-@pytest.mark.parametrize(
-    ("url", "remedy"),
-    [
-        ("amqp://shop@127.0.0.1/shop", "Write amqp://shop:PASSWORD@127.0.0.1/..."),
-        ("carrier://pigeon", "amqp://user:password@host/vhost with results="),
-        ("postgresql://me:canary@h/d?x=1", "Write postgresql://user:password@host:5432/database."),
-    ],
-)
-def test_a_remedy_says_where_the_password_belongs(
-    acked: Acked, monkeypatch: pytest.MonkeyPatch, url: str, remedy: str
-) -> None:
-    monkeypatch.setenv("ACKED_RESULTS_URL", "memory://")
-    ended = acked("status", "--broker", url)
-    assert ended.code == 2
-    assert remedy in ended.err
-    assert "canary" not in ended.err
-
-
-def test_a_damaged_file_is_a_broker_that_failed(
-    acked: Acked, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    file = tmp_path_factory.mktemp("damaged") / "a.db"
-    file.write_bytes(b"this is no database" * 1000)
-    file.chmod(0o600)
-    ended = acked("status", "--broker", f"sqlite:///{file}")
-    assert ended.code == 3
-    assert len(ended.err.splitlines()) == 1
+# text of tasks
 
 
 def test_text_of_tasks_cannot_forge_rows(acked: Acked, store: Engine) -> None:

@@ -1,6 +1,9 @@
-"""What the doctor says of the broker it is sent to."""
+"""The command `doctor`: what it looks at, and what it says of the broker it is sent to."""
 
 from __future__ import annotations
+
+import json
+import time
 
 import psycopg
 import pytest
@@ -8,12 +11,40 @@ import pytest
 from acked.broker import Engine
 from acked.cli.doctor import OWN_NAME
 from tests.cli.conftest import Acked
+from tests.cli.scenario import fill
 from tests.harness.places import Servers
 from tests.servers.postgres import PostgresServer
 
 
 def lines(text: str, check: str) -> list[str]:
     return [line for line in text.splitlines() if line.split("\t")[1:2] == [check]]
+
+
+def test_doctor_reports_as_json_and_by_exit_code(acked: Acked, store: Engine) -> None:
+    fill(store, time.time() - 10)
+    ended = acked("doctor", "--json")
+    assert ended.code == 1
+    found = {(each["check"], each["level"]) for each in json.loads(ended.out)}
+    assert ("broker", "ok") in found
+    assert ("queues", "fail") in found
+    store.purge("mails")
+    assert acked("doctor").code == 0
+
+
+def test_a_check_that_breaks_is_named_as_a_bug_and_the_others_run(
+    acked: Acked, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("password=canary")
+
+    fill(store, time.time() - 10)
+    store.purge("mails")
+    monkeypatch.setattr("acked.cli.doctor.check_file", broken)
+    ended = acked("doctor")
+    assert ended.code == 1
+    assert "fail\tfile\tthis check itself failed, which is a bug in acked: ZeroDiv" in ended.out
+    assert "canary" not in ended.out
+    assert "ok\tworkers\t1 alive" in ended.out
 
 
 def test_the_doctor_writes_at_the_broker_under_one_name(acked: Acked, store: Engine) -> None:
