@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,61 +22,26 @@ from acked.brokers.rabbitmq.publishing import REFUSED_FOR
 from acked.brokers.rabbitmq.recovering import AT_ONCE, OVERDUE
 from acked.brokers.rabbitmq.topology import BANDS, DEAD, line, lines
 from acked.brokers.sqlite import SQLiteBroker
-from acked.clock import Clock, ManualClock
+from acked.clock import ManualClock
 from acked.delivery import Delivery, Settlement, State
 from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from acked.message import encode
 from acked.testing.timeline import message, settlements
-from tests.harness.places import Place, Servers, readdress
+from tests.harness.places import Place, readdress
+from tests.harness.rabbitmq import (
+    PATIENCE,
+    Opener,
+    can_send,
+    claim,
+    nothing_comes,
+    publish,
+    reap,
+)
 from tests.harness.workers import until
 from tests.servers.rabbitmq import RabbitServer
 
 LONG = os.environ.get("ACKED_LONG") == "1"
-PATIENCE = 20.0
 TIMEOUT = 2.0
-
-
-class Opener(Protocol):
-    """Makes brokers of one place, which end with the test."""
-
-    def __call__(self, clock: Clock | None = None, *, timeout: float = 10.0) -> RabbitMQBroker: ...
-
-
-@pytest.fixture
-def place(servers: Servers, tmp_path: Path) -> Place:
-    return servers.place("rabbitmq", tmp_path, ledger="sqlite")
-
-
-@pytest.fixture
-def server(place: Place) -> RabbitServer:
-    assert isinstance(place.server, RabbitServer)
-    return place.server
-
-
-@pytest.fixture
-def connect(place: Place, tmp_path: Path) -> Iterator[Opener]:
-    opened: list[RabbitMQBroker] = []
-
-    def connect(clock: Clock | None = None, *, timeout: float = 10.0) -> RabbitMQBroker:
-        ledger = SQLiteBroker(tmp_path / "records.db", clock=clock)
-        broker = RabbitMQBroker(place.url, ledger, timeout=timeout)
-        broker.setup()
-        opened.append(broker)
-        return broker
-
-    yield connect
-    for each in opened:
-        each.close()
-
-
-def claim(broker: RabbitMQBroker, count: int, consumer: str = "w1/0") -> list[Delivery]:
-    """Claim *count* tasks, which come."""
-    held: list[Delivery] = []
-    deadline = time.monotonic() + PATIENCE
-    while len(held) < count:
-        assert time.monotonic() < deadline, f"{len(held)} of {count} tasks came"
-        held += broker.claim(consumer, ["default"], count - len(held)).deliveries
-    return held
 
 
 @contextlib.contextmanager
@@ -101,29 +66,9 @@ def try_to_claim(broker: RabbitMQBroker) -> list[Delivery]:
     return []
 
 
-def nothing_comes(broker: RabbitMQBroker, consumer: str = "w1/0") -> bool:
-    """Whether a few claims give nothing: each waits for what RabbitMQ says it has."""
-    return all(not broker.claim(consumer, ["default"], 10).deliveries for _ in range(3))
-
-
-def publish(broker: RabbitMQBroker, *task_ids: str) -> None:
-    """Messages of those tasks, past the ledger."""
-    each = [Outgoing.of_message(message(i), encode(message(i)), time.time()) for i in task_ids]
-    with broker._sessions.use() as session:
-        session.ask(session.publisher.publish(each))
-
-
 def dead_letters(broker: RabbitMQBroker) -> int:
     with broker._sessions.use() as session:
         return session.ask(session.consumer.describe())[1]
-
-
-def reap(broker: RabbitMQBroker) -> None:
-    """Look for tasks without a message, through to the end."""
-    broker._lost._next_look = 0.0
-    broker.reap(by="w1/0")
-    until(lambda: broker._lost._heads is None or broker._lost._heads.done(), "the heads")
-    broker.reap(by="w1/0")
 
 
 @contextlib.contextmanager
@@ -406,7 +351,7 @@ class TestFaults:
             assert held[0].id == f"task-{number}"
             broker.settle([settlements(held[0], broker.clock.now())["success"]])
             # Publishing may notice with the send, which then says so.
-            until(lambda: _can_send(broker), "a send")
+            until(lambda: can_send(broker), "a send")
             claim(broker, 1)
 
     def test_a_connection_that_is_made_anew_asks_for_no_queue_that_was_there(
@@ -468,7 +413,7 @@ class TestFaults:
         waiting.join(PATIENCE)
         assert not waiting.is_alive()
 
-        until(lambda: _can_send(sender), "a send")
+        until(lambda: can_send(sender), "a send")
         assert len(claim(consumer, 1)) == 1
 
     def test_no_call_outlasts_its_timeout_while_the_server_is_frozen(
@@ -576,7 +521,7 @@ class TestFaults:
         broker = connect(timeout=PATIENCE)
         broker.send([message("a")])
         server.limit_queues(broker._address.vhost, 1)
-        until(lambda: not _can_send(broker), "a full queue")
+        until(lambda: not can_send(broker), "a full queue")
         with pytest.raises(BrokerError, match="refused 1 of 1 messages: a queue is full"):
             broker.send([message("b")])
 
@@ -678,7 +623,7 @@ class TestUnwellLines:
         claim(broker, 1)
         if fault == "refuses":
             server.limit_queues(vhost, 1, full)
-            until(lambda: not _can_send(broker, "bad"), "a full queue")
+            until(lambda: not can_send(broker, "bad"), "a full queue")
         else:
             server.hang_queue(vhost, full)
         paid: list[str] = []
@@ -705,7 +650,7 @@ class TestUnwellLines:
         vhost, full = broker._address.vhost, line("bad", 0)
         broker.send([message("a", queue="bad"), message("b")])
         server.limit_queues(vhost, 1, full)
-        until(lambda: not _can_send(broker, "bad"), "a full queue")
+        until(lambda: not can_send(broker, "bad"), "a full queue")
         both = [message("c", queue="bad"), message("d")]
         owed = [Outgoing.of_message(each, encode(each), time.time()) for each in both]
         with broker._sessions.use() as session:
@@ -845,14 +790,6 @@ class TestTimesAndTurns:
         record = broker.get(task_id)
         assert record is not None
         assert record.state is State.RUNNING
-
-
-def _can_send(broker: RabbitMQBroker, queue: str = "default") -> bool:
-    try:
-        broker.send([message(f"probe-{time.monotonic()}", queue=queue)])
-    except BrokerError:
-        return False
-    return True
 
 
 def _can_claim(broker: RabbitMQBroker) -> bool:
