@@ -148,7 +148,7 @@ def test_a_line_tells_its_queue(queue: str) -> None:
 
 
 def test_a_queue_with_too_long_a_name_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="too long|as long as"):
+    with pytest.raises(ConfigurationError, match="250 bytes"):
         line("x" * 250, 0)
 
 

@@ -6,14 +6,18 @@ is decided by the ledger's record alone; the body is there for people, should th
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from typing import Any, Self
 
 import msgspec
 
-from acked.brokers.rabbitmq.topology import again, delay, line
+from acked.brokers.rabbitmq.topology import again, delay, has_lines, line
 from acked.delivery import State
 from acked.message import PRIORITIES, Message
 from acked.record import Record
+
+logger = logging.getLogger("acked.broker")
 
 PRIORITY = "priority"
 """Header that tells the priority apart from the others of its band; 0 is left out."""
@@ -108,6 +112,28 @@ class Outgoing(msgspec.Struct, frozen=True):
         if not _is_short(self.task_id):
             headers[LONG_ID] = self.task_id
         return headers or None
+
+
+class Misfits:
+    """Tasks for which RabbitMQ has no message, since their name or their queue's is too long. They
+    were sent through another broker that has the same ledger, and wait for its workers."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def without(self, records: Iterable[Record]) -> list[Record]:
+        """Those of *records* that are none. The first of each queue is logged."""
+        fit: list[Record] = []
+        for record in records:
+            if has_room(record.id) and has_lines(record.queue):
+                fit.append(record)
+            elif record.queue not in self._told:
+                self._told.add(record.queue)
+                logger.warning(
+                    "RabbitMQ has no room for the name of the task %.80r or of its queue %.80r; "
+                    "no message is sent for it", record.id, record.queue,
+                )  # fmt: skip
+        return fit
 
 
 def task_of(properties: Any) -> str:

@@ -12,12 +12,12 @@ from functools import partial
 
 from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
-from acked.brokers.rabbitmq.outgoing import LONGEST_ID, Outgoing, has_room
+from acked.brokers.rabbitmq.outgoing import LONGEST_ID, Misfits, Outgoing, has_room
 from acked.brokers.rabbitmq.pulse import Pulse
 from acked.brokers.rabbitmq.recovering import Lost
 from acked.brokers.rabbitmq.session import Session, Sessions
 from acked.brokers.rabbitmq.shelf import Ticket
-from acked.brokers.rabbitmq.topology import queue_of
+from acked.brokers.rabbitmq.topology import lines, queue_of
 from acked.delivery import COMES_BACK, Delivery, Settlement
 from acked.errors import BrokerError
 from acked.message import Message, encode
@@ -41,7 +41,8 @@ class TaskQueue:
         self._ledger = ledger
         self._sessions = sessions
         self._bells = bells
-        self._lost = Lost(ledger)
+        self._misfits = Misfits()
+        self._lost = Lost(ledger, self._misfits)
         self._pulse = Pulse()
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -51,6 +52,8 @@ class TaskQueue:
             raise BrokerError(
                 f"RabbitMQ takes no id of more than {LONGEST_ID} bytes", nothing_stored=True
             )
+        for each in messages:
+            lines(each.queue)  # Raises where RabbitMQ has no room for them.
         with self._sessions.use() as session:
             deadline = session.deadline()
             # Each step leaves something to the next, so that all are over at the deadline.
@@ -241,11 +244,8 @@ class TaskQueue:
         """
         now = self._ledger.clock.now()
         records = [self._ledger.get(each) for each in dict.fromkeys(task_ids)]
-        again = [
-            Outgoing.of_record(record, now)
-            for record in records
-            if record is not None and record.is_waiting
-        ]
+        waiting = [record for record in records if record is not None and record.is_waiting]
+        again = [Outgoing.of_record(record, now) for record in self._misfits.without(waiting)]
         if again:
             publishing = session.begin(session.publisher.publish_or_owe(again))
             if not session.publisher.blocked:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from acked.broker import Filter, Ledger, QueueCounts, WorkerRecord
 from acked.brokers.rabbitmq.queue import TaskQueue
+from acked.brokers.rabbitmq.topology import has_lines
 from acked.record import Attempt, Progress, Record
 from acked.tally import Count
 
@@ -74,9 +75,10 @@ class TaskRecords(TaskQueue):
         return self._ledger.discard(task_ids)
 
     def purge(self, queue: str) -> int:
-        # The messages first: one that is sent in between goes with its record.
-        with self._sessions.use() as session:
-            session.ask(session.consumer.purge(queue))
+        if has_lines(queue):
+            # The messages first: one that is sent in between goes with its record.
+            with self._sessions.use() as session:
+                session.ask(session.consumer.purge(queue))
         return self._ledger.purge(queue)
 
     def count(self, counts: Sequence[Count]) -> None:

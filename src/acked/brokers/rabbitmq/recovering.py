@@ -17,7 +17,7 @@ from collections import defaultdict
 from concurrent.futures import CancelledError, Future
 
 from acked.broker import Ledger
-from acked.brokers.rabbitmq.outgoing import Outgoing, has_room
+from acked.brokers.rabbitmq.outgoing import Misfits, Outgoing
 from acked.brokers.rabbitmq.session import Session
 from acked.brokers.rabbitmq.topology import again, line
 from acked.errors import BrokerError
@@ -46,10 +46,12 @@ class Lost:
 
     Args:
         ledger: Knows what waits.
+        misfits: Those of it that are left out.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, misfits: Misfits) -> None:
         self._ledger = ledger
+        self._misfits = misfits
         self._next_look = 0.0
         self._sent: dict[str, float] = {}
         self._late: dict[str, list[Record]] = {}
@@ -72,8 +74,9 @@ class Lost:
         self._next_look = here + LOOK_EVERY
         self._sent = {key: at for key, at in self._sent.items() if here - at < AGAIN}
         late: defaultdict[str, list[Record]] = defaultdict(list)
-        for record in self._ledger.overdue(self._ledger.clock.now() - OVERDUE, AT_ONCE):
-            if record.id not in self._sent and has_room(record.id):
+        overdue = self._ledger.overdue(self._ledger.clock.now() - OVERDUE, AT_ONCE)
+        for record in self._misfits.without(overdue):
+            if record.id not in self._sent:
                 late[line(record.queue, record.priority)].append(record)
         if late:
             self._late = late

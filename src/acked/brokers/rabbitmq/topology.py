@@ -34,7 +34,7 @@ from typing import Any
 
 import msgspec
 
-from acked.errors import ConfigurationError
+from acked.errors import BrokerRefused
 
 BANDS = (-255, 0, 1, 4, 7)
 """The lowest priority of each band. RabbitMQ's own priorities need classic queues, which are not
@@ -47,6 +47,9 @@ DEAD = "acked.dead"
 DEAD_KEPT = 14 * 86_400.0
 NAME_BYTES = 255
 """Bytes that AMQP has for a name."""
+
+SHOWN = 40
+"""Characters of a name that is too long that an error shows."""
 
 UNLIMITED_FROM = 4
 """RabbitMQ's major version from which a quorum queue drops a message that was delivered 20 times,
@@ -84,14 +87,32 @@ def lines(queue: str) -> tuple[str, ...]:
     """The names of all lines of *queue*, the lowest priorities first, `again` last.
 
     Raises:
-        ConfigurationError: The queue's name is too long for RabbitMQ.
+        BrokerRefused: The queue's name is too long for RabbitMQ, which was not asked.
     """
+    names = _named(queue)
+    if not _fit(names):
+        raise BrokerRefused(
+            f"RabbitMQ has no room for a queue's name of {len(queue.encode(errors='replace'))} "
+            f"bytes ({queue[:SHOWN]!r}…): give the queue a shorter one",
+            nothing_stored=True,
+        )
+    return names
+
+
+@lru_cache(maxsize=1024)
+def has_lines(queue: str) -> bool:
+    """Whether RabbitMQ has room for the names of the lines of *queue*."""
+    return _fit(_named(queue))
+
+
+def _named(queue: str) -> tuple[str, ...]:
     # RabbitMQ makes a queue without the line breaks that are in its name.
     written = queue.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
-    names = tuple(f"acked.queue.{written}.{end}" for end in (-1, *BANDS[1:], "again"))
-    if len(names[-1].encode(errors="replace")) > NAME_BYTES:
-        raise ConfigurationError(f"RabbitMQ has no room for a queue's name as long as {queue!r}")
-    return names
+    return tuple(f"acked.queue.{written}.{end}" for end in (-1, *BANDS[1:], "again"))
+
+
+def _fit(names: tuple[str, ...]) -> bool:
+    return all(len(name.encode(errors="replace")) <= NAME_BYTES for name in names)
 
 
 def queue_of(name: str) -> str:
