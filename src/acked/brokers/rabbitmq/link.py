@@ -124,6 +124,16 @@ class Link:
         """What the server says of itself."""
         return dict(self._connection.server_properties or {})
 
+    def check(self) -> None:
+        """See that it is up. Whatever was waited for, it may have ended in the meantime, and the
+        driver then raises errors of its own.
+
+        Raises:
+            BrokerError: It has ended.
+        """
+        if self.lost is not None:
+            raise self.lost
+
     async def ask(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call *method* of a channel, and wait for RabbitMQ's answer.
 
@@ -219,6 +229,8 @@ class Link:
             if refusal.code != NOT_FOUND:
                 raise
             return None
+        except AMQPError as error:
+            raise self.lost or LinkLost(_text(error)) from error
         finally:
             self._waiting -= {found, closed}
         return since
@@ -263,7 +275,11 @@ class Link:
 
     async def _open_channel(self) -> Any:
         opened = self._expect()
-        self._connection.channel(on_open_callback=lambda channel: _answer(opened, channel))
+        try:
+            self._connection.channel(on_open_callback=lambda channel: _answer(opened, channel))
+        except AMQPError as error:
+            self._waiting.discard(opened)
+            raise self.lost or LinkLost(_text(error)) from error
         return await self._wait(opened)
 
     async def _side_channel(self) -> Any:

@@ -168,8 +168,9 @@ class Publisher:
         """Publish *messages* now, or as soon as that is possible."""
         try:
             await self.publish(messages)
-        except BrokerError as error:
-            logger.warning("messages are owed to RabbitMQ: %s", error)
+        except (BrokerError, AMQPError, TimeoutError) as error:
+            # The driver's own errors, too: whoever has settled a task is not to hear of them.
+            logger.warning("messages are owed to RabbitMQ: %s", str(error) or type(error).__name__)
             if sum(map(len, self._owed.values())) < OWED_AT_MOST:
                 for each in messages:
                     self.owe(each, _nothing)
@@ -211,6 +212,7 @@ class Publisher:
     async def _try_out(self, link: Link) -> None:
         """Publish to nobody: RabbitMQ tells of an alarm only to those that publish, and nothing
         may be stored while there is one. From then on it reads nothing from them."""
+        link.check()
         batch = _Batch()
         self._expect(batch, "")
         link.channel.basic_publish("", NOBODY, b"")
@@ -247,6 +249,7 @@ class Publisher:
         needed = {name for each in messages for name in each.places}
         if not needed <= self._made:
             await self._make(link, needed)
+        link.check()
         batch = _Batch()
         publish = link.channel.basic_publish
         for each in messages:
@@ -313,7 +316,7 @@ class Publisher:
             while self._owed[queue]:
                 try:
                     await self._pay(queue)
-                except (BrokerError, AMQPError) as error:
+                except (BrokerError, AMQPError, TimeoutError) as error:
                     left = len(self._owed[queue])
                     logger.debug("%d messages are owed to %s: %s", left, queue, error)
                     await asyncio.sleep(PAY_AGAIN)

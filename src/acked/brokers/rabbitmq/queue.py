@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as TooLate
 from functools import partial
 
@@ -249,5 +250,5 @@ class TaskQueue:
         if again:
             publishing = session.begin(session.publisher.publish_or_owe(again))
             if not session.publisher.blocked:
-                with contextlib.suppress(TooLate):
+                with contextlib.suppress(TooLate, CancelledError):
                     publishing.result(PATIENCE)

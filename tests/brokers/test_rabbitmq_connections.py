@@ -1,0 +1,81 @@
+"""RabbitMQ: a connection that ends at a moment of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pika.exceptions import AMQPError, ChannelWrongStateError
+
+from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.errors import BrokerUnavailable
+from acked.testing.timeline import message, settlements
+from tests.harness.rabbitmq import Opener, claim
+from tests.harness.workers import until
+
+
+def lose_it_when_a_queue_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next connection that publishes ends while it waits for its queue."""
+    make = Link.make
+
+    async def lost(link: Link, place: Any) -> bool:
+        is_new = await make(link, place)
+        if link.name == "acked: publishing":
+            monkeypatch.setattr(Link, "make", make)
+            link.abort()
+        return is_new
+
+    monkeypatch.setattr(Link, "make", lost)
+
+
+class TestLostWhilePublishing:
+    def test_a_send_says_what_it_leaves(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = connect()
+        lose_it_when_a_queue_is_made(monkeypatch)
+
+        with pytest.raises(BrokerUnavailable, match="in the records"):
+            broker.send([message("a")])
+
+    def test_a_settlement_is_done_and_its_message_owed(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = connect()
+        broker._ledger.send([message("a")])
+        (held,) = broker._ledger.claim("w1/0", ["default"], 1).deliveries
+        lose_it_when_a_queue_is_made(monkeypatch)
+
+        assert broker.settle([settlements(held, broker.clock.now())["unstarted"]]) == []
+        assert claim(broker, 1)[0].id == "a"
+
+    @pytest.mark.parametrize("error", [ChannelWrongStateError("closed"), TimeoutError()])
+    def test_whatever_goes_wrong_a_settlement_does_not_fail_with_it(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch, error: AMQPError | TimeoutError
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        (held,) = claim(broker, 1)
+        with broker._sessions.use() as session:
+            publish, failed = session.publisher._publish, []
+
+        async def fail(messages: Sequence[Outgoing]) -> Any:
+            failed.append(messages)
+            raise error
+
+        monkeypatch.setattr(session.publisher, "_publish", fail)
+        assert broker.settle([settlements(held, broker.clock.now())["unstarted"]]) == []
+        until(lambda: len(failed) == 2, "a try to pay what is owed")
+        monkeypatch.setattr(session.publisher, "_publish", publish)
+        assert claim(broker, 1)[0].id == "a"
+
+    def test_a_question_on_a_connection_that_has_ended_says_so(self, connect: Opener) -> None:
+        broker = connect()
+        with broker._sessions.use() as session:
+            link = session.ask(session.publisher.get_ready())
+            session.tell(link.abort)
+            for question in (link.ready("acked.dead"), link.head("acked.dead")):
+                with pytest.raises(BrokerUnavailable):
+                    session.ask(question)
