@@ -362,10 +362,10 @@ class TestFaults:
         asked: list[str] = []
         make = Link.make
 
-        async def counted(link: Link, place: Any) -> bool:
+        async def counted(link: Link, place: Any, announce: Any) -> None:
             if link.name == "acked: consuming":
                 asked.append(place.name)
-            return await make(link, place)
+            await make(link, place, announce)
 
         monkeypatch.setattr(Link, "make", counted)
         server.close_connections()

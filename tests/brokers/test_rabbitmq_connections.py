@@ -20,12 +20,11 @@ def lose_it_when_a_queue_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next connection that publishes ends while it waits for its queue."""
     make = Link.make
 
-    async def lost(link: Link, place: Any) -> bool:
-        is_new = await make(link, place)
+    async def lost(link: Link, place: Any, announce: Any) -> None:
+        await make(link, place, announce)
         if link.name == "acked: publishing":
             monkeypatch.setattr(Link, "make", make)
             link.abort()
-        return is_new
 
     monkeypatch.setattr(Link, "make", lost)
 

@@ -50,6 +50,7 @@ from pathlib import Path
 from acked.bells import Bells
 from acked.broker import Capabilities, Condition, Ledger
 from acked.brokers.rabbitmq.address import parse
+from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.records import TaskRecords
 from acked.brokers.rabbitmq.session import Sessions
 from acked.brokers.rabbitmq.topology import DEAD
@@ -82,7 +83,8 @@ class RabbitMQBroker(TaskRecords):
     ) -> None:
         self._address = parse(url)
         bells = Bells()
-        super().__init__(ledger, Sessions(self._address, timeout, bells.ring), bells)
+        notes = Notes(ledger, self._address.identity)
+        super().__init__(ledger, Sessions(self._address, timeout, notes, bells.ring), bells)
 
     @property
     def url(self) -> str:

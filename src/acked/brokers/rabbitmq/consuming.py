@@ -30,7 +30,7 @@ from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
 from acked.brokers.rabbitmq.shelf import Shelf, Ticket
-from acked.brokers.rabbitmq.topology import DEAD, lines, place_of, queue_of
+from acked.brokers.rabbitmq.topology import DEAD, lines, queue_of
 from acked.errors import BrokerError
 
 logger = logging.getLogger("acked.broker")
@@ -63,10 +63,17 @@ class Consumer:
     Args:
         address: Where RabbitMQ is.
         timeout: Seconds for making a connection.
+        suspects: The queues that may not answer.
         on_delivery: Called in the loop's thread when a message has arrived.
     """
 
-    def __init__(self, address: Address, timeout: float, on_delivery: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout: float,
+        suspects: Suspects,
+        on_delivery: Callable[[], None],
+    ) -> None:
         self._address = address
         self._timeout = timeout
         self._on_delivery = on_delivery
@@ -74,7 +81,7 @@ class Consumer:
         self._opening = Lasting(self._open)
         self._number = 0
         self._consumers = 0
-        self._suspects = Suspects(address, timeout)
+        self._suspects = suspects
         self._working = asyncio.Lock()
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
@@ -167,6 +174,7 @@ class Consumer:
                     shelf.touched = time.monotonic()
                     is_right = shelf.shut_until > shelf.touched or _fits(shelf.prefetch, limit)
                 if not is_right:
+                    await self._suspects.clear(lines(queue))
                     await self._cancel(link, shelf)
                     await self._consume(link, shelf, _prefetch(limit))
 
@@ -246,8 +254,8 @@ class Consumer:
         return link
 
     async def _open(self) -> Link:
-        await self._suspects.clear()
         link = await Link.open(self._address, "acked: consuming", self._timeout)
+        await self._suspects.look()
         link.on_lost = self._on_lost
         link.channel.add_on_cancel_callback(self._on_cancelled)
         link.channel.add_on_close_callback(self._on_channel_closed)
@@ -257,8 +265,7 @@ class Consumer:
 
     async def _make(self, link: Link, name: str) -> None:
         if name not in self._made:
-            if await link.make(place_of(name, link.version)):
-                self._suspects.made(name)
+            await self._suspects.make(link, name)
             self._made.add(name)
 
     async def _consume(self, link: Link, shelf: Shelf, prefetch: int) -> None:
@@ -365,7 +372,6 @@ class Consumer:
 
     def _on_lost(self, error: BrokerError) -> None:
         logger.info("consuming stopped: %s", error)
-        self._suspects.connection_lost()
         self._forget()
         self._on_delivery()
 

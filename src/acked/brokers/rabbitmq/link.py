@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import pika
@@ -148,23 +148,20 @@ class Link:
             raise self.lost or LinkLost(_text(error)) from error
         return await self._wait(answer)
 
-    async def make(self, place: Place) -> bool:
-        """Make *place*, unless it is there, however it was made; True when it was not."""
+    async def make(self, place: Place, announce: Callable[[], Awaitable[None]]) -> None:
+        """Make *place*, unless it is there, however it was made. *announce* is done before."""
         channel = await self._side_channel()
         try:
             await self.ask(channel.queue_declare, place.name, passive=True)
         except ChannelRefused as refusal:
             if refusal.code != NOT_FOUND:
                 raise
+            await announce()
             await self._declare(place)
-            is_new = True
-        else:
-            is_new = False
         if place.exchange:
             channel = await self._side_channel()
             await self.ask(channel.exchange_declare, place.name, "fanout", durable=True)
             await self.ask(channel.queue_bind, place.name, place.name, "")
-        return is_new
 
     async def _declare(self, place: Place) -> None:
         channel = await self._side_channel()
@@ -208,6 +205,7 @@ class Link:
         channel = await self._open_channel()
         found: asyncio.Future[float | None] = self._expect()
         closed: asyncio.Future[None] = self._expect()
+        closed.add_done_callback(lambda late: late.cancelled() or late.exception())
 
         def got(_: Any, __: Any, properties: Any, ___: bytes) -> None:
             _answer(found, float(properties.timestamp or 0))
@@ -248,9 +246,9 @@ class Link:
                 await asyncio.sleep(0.01)
         self.abort()
 
-    def abort(self) -> None:
-        """Cut it."""
-        self._end(LinkLost("the connection was cut"))
+    def abort(self, reason: BrokerError | None = None) -> None:
+        """Cut it. Whoever waits for an answer is told *reason*."""
+        self._end(reason or LinkLost("the connection was cut"))
         # There is no public way to end a connection whose server does not answer.
         transport = getattr(self._connection, "_transport", None)
         if transport is not None:

@@ -3,30 +3,64 @@
 RabbitMQ notes which log belongs to a new quorum queue up to a second after it has said that the
 queue is there, and confirms messages to it in the meantime. Killed in that second, it comes back
 with a queue that has no leader, now or ever, and so answers nothing that is asked of it, or ends
-the connection that asks, while all the others do (seen with 3.10.8).
+the connection that asks (seen with 3.10.8). Whoever publishes to it has a channel that does nothing
+else for a minute.
 
-So whoever makes a queue, and loses the connection soon after, *suspects* it. A suspect that does
-not answer is deleted and made anew. What was in it is in the ledger, and is sent again.
+So whoever makes a queue notes that in the ledger, before (`notes`), since RabbitMQ and he may die
+together. The note goes when the queue is old. Whoever connects meanwhile *suspects* the queue, as
+he does one that gives no answer. A suspect is asked, on a connection that nobody else needs, before
+it is used. If it answers, it is none any more. If it does not, and is noted, it is deleted and made
+anew, by one of all who find that. What was in it is in the ledger, and is sent again.
+
+One that is not noted is never deleted. It is silent because most of its nodes are away, say, and
+has all its messages when they are back. It is asked again from time to time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from pika.exceptions import AMQPError
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link, LinkLost
+from acked.brokers.rabbitmq.notes import Note, Notes
 from acked.brokers.rabbitmq.topology import place_of
+from acked.errors import BrokerError, BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
+
+T = TypeVar("T")
 
 NEW = 3.0
 """Seconds for which a queue is new; RabbitMQ needs one of them, on an idle machine."""
 
+OLD = 12.0
+"""Seconds after which a queue's maker, still connected, knows that RabbitMQ has outlived `NEW`: the
+end of one that says nothing is noticed by its heartbeats."""
+
 ANSWER = 1.5
 """Seconds in which a queue that has a leader has answered."""
+
+LAST_ANSWER = 5.0
+"""As many, when it is asked for the last time: on a busy machine much takes longer."""
+
+ASK_AGAIN = 1.0
+"""Seconds between two such questions."""
+
+SILENT = 5.0
+"""Seconds for which a silent queue is not asked again."""
+
+AT_ONCE = 4
+"""Queues that are asked at the same time."""
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 """What RabbitMQ says when it meets what it did not expect, AMQP's code 541."""
@@ -34,68 +68,180 @@ INTERNAL_ERROR = "INTERNAL_ERROR"
 DELETING = 20.0
 """Seconds in which RabbitMQ has given up looking for the leader, and deletes the queue by force."""
 
+MENDED = 2 * DELETING
+"""Seconds after which who began to mend a queue is taken for dead."""
+
+
+class Silent(BrokerUnavailable):
+    """A queue does not answer."""
+
 
 class Suspects:
-    """The queues that one connection after the other has made.
+    """The queues of which one process does not know whether they answer. Lives on a session's loop.
 
     Args:
         address: Where RabbitMQ is.
         timeout: Seconds for making a connection.
+        notes: Which queues are new.
     """
 
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(self, address: Address, timeout: float, notes: Notes) -> None:
         self._address = address
         self._timeout = timeout
-        self._made_at: dict[str, float] = {}
-        self._suspects: set[str] = set()
-        self._mending = Lasting(self._mend)
+        self._notes = notes
+        # The ledger's answers are waited for in a thread, which is there once it is needed.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="acked-notes")
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._noted: dict[str, Note] = {}
+        self._suspects: dict[str, Lasting[None]] = {}
+        self._silent_until: dict[str, float] = {}
+        self._made: dict[str, tuple[Note, float]] = {}
+        self._forgetting: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
-    def made(self, name: str) -> None:
-        """The queue *name* was made just now."""
-        self._made_at[name] = time.monotonic()
+    async def make(self, link: Link, name: str) -> None:
+        """Make the queue *name* on *link*, unless it is there."""
+        await link.make(place_of(name, link.version), partial(self._note, name))
 
-    def connection_lost(self) -> None:
-        """Whatever is new may not have outlived it."""
-        since = time.monotonic() - NEW
-        self._suspects |= {name for name, at in self._made_at.items() if at > since}
-        self._made_at.clear()
+    async def look(self) -> None:
+        """A connection is made anew: whatever is noted may not have outlived the last one."""
+        self._made.clear()
+        try:
+            self._noted = await self._in_thread(self._notes.read)
+        except BrokerError as error:
+            logger.debug("the ledger does not say which queues are new: %s", error)
+            return
+        self.doubt(self._noted)
+        # Not only once somebody needs them: a note that has outlived its maker is to go soon.
+        self._looking = asyncio.get_running_loop().create_task(self._clear_all())
 
-    async def clear(self) -> None:
-        """See to it that every suspect answers.
+    def doubt(self, names: Iterable[str]) -> None:
+        """Suspect *names*."""
+        for name in names:
+            if name not in self._suspects:
+                self._suspects[name] = Lasting(partial(self._examine, name))
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether one of *names* is a suspect."""
+        return any(name in self._suspects for name in names)
+
+    async def clear(self, names: Iterable[str]) -> None:
+        """See to it that *names* answer.
 
         Raises:
+            Silent: One does not.
             BrokerError: RabbitMQ cannot be reached.
         """
-        if self._suspects:
-            await self._mending.done()
+        suspects = [name for name in names if name in self._suspects]
+        if suspects:
+            await asyncio.gather(*(self._suspects[name].done() for name in suspects))
 
-    async def _mend(self) -> None:
-        for name in sorted(self._suspects):
-            if not await self._answers(name):
+    def close(self) -> None:
+        """End the thread, once it has its answer."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _clear_all(self) -> None:
+        with contextlib.suppress(BrokerError, AMQPError):
+            await self.clear(tuple(self._noted))
+
+    async def _note(self, name: str) -> None:
+        """The queue *name* is about to be made."""
+        try:
+            note = await self._in_thread(partial(self._notes.put, name))
+        except BrokerError as error:
+            logger.debug("not noted that the queue %s is new: %s", name, error)
+            return
+        self._made[name] = note, time.monotonic()
+        if self._forgetting is None or self._forgetting.done():
+            self._forgetting = asyncio.get_running_loop().create_task(self._forget_the_old())
+
+    async def _forget_the_old(self) -> None:
+        while self._made:
+            await asyncio.sleep(OLD)
+            before = time.monotonic() - OLD
+            old = {name: note for name, (note, at) in self._made.items() if at <= before}
+            for name in old:
+                del self._made[name]
+            await self._forget(old)
+
+    async def _examine(self, name: str) -> None:
+        """Ask the suspect *name* until it is none.
+
+        Raises:
+            Silent: It does not answer, and is not to be made anew.
+            BrokerError: RabbitMQ, or the ledger, cannot be asked.
+        """
+        if time.monotonic() < self._silent_until.get(name, 0.0):
+            raise self._silent(name)
+        patience, seen = ANSWER, None
+        while not await self._answers(name, patience):
+            note = (await self._in_thread(self._notes.read)).get(name)
+            if note is None:
+                self._silent_until[name] = time.monotonic() + SILENT
+                raise self._silent(name)
+            ripe = note.at + (MENDED if note.mending else NEW)
+            if (
+                note == seen
+                and await self._in_thread(self._notes.now) > ripe
+                and await self._in_thread(partial(self._notes.take, name, note))
+            ):
                 logger.warning("the queue %s has lost its leader for good; making it anew", name)
                 await self._replace(name)
-            self._suspects.discard(name)
+                break
+            # Another note is another queue, or somebody is mending it: it has its time from now.
+            patience, seen = LAST_ANSWER, note
+            await asyncio.sleep(ASK_AGAIN)
+        else:
+            await self._survived(name)
+        self._suspects.pop(name, None)
+        self._silent_until.pop(name, None)
 
-    async def _answers(self, name: str) -> bool:
-        link = await Link.open(self._address, "acked: asking", self._timeout)
+    async def _survived(self, name: str) -> None:
+        """The queue *name* answers. If it is not quite new any more, it always will."""
+        note = self._noted.pop(name, None)
+        if note is not None and await self._in_thread(self._notes.now) > note.at + NEW:
+            await self._forget({name: note})
+
+    async def _forget(self, notes: dict[str, Note]) -> None:
         try:
-            await asyncio.wait_for(link.head(name), ANSWER)
-        except TimeoutError:
-            link.abort()
-            return False
-        except LinkLost as error:
-            # Or it ends the connection: it looks for a process of the queue that there is not.
-            if INTERNAL_ERROR not in str(error):
-                raise
-            return False
-        await link.close()
-        return True
+            await self._in_thread(partial(self._notes.forget, notes))
+        except BrokerError as error:
+            logger.debug("still noted that some queues are new: %s", error)
+
+    async def _answers(self, name: str, patience: float) -> bool:
+        async with self._places:
+            link = await Link.open(self._address, "acked: asking", self._timeout)
+            try:
+                await asyncio.wait_for(link.head(name), patience)
+            except TimeoutError:
+                return False
+            except LinkLost as error:
+                # Or it ends the connection: it looks for a process of the queue that there is not.
+                if INTERNAL_ERROR not in str(error):
+                    raise
+                return False
+            else:
+                await link.close()
+            finally:
+                link.abort()
+            return True
 
     async def _replace(self, name: str) -> None:
         link = await Link.open(self._address, "acked: mending", self._timeout)
         try:
             await asyncio.wait_for(link.delete(name), DELETING)
-            await link.make(place_of(name, link.version))
-            self.made(name)
+            await self.make(link, name)
+        except TimeoutError:
+            raise self._silent(name) from None
         finally:
-            await link.close()
+            link.abort()
+
+    def _silent(self, name: str) -> Silent:
+        return Silent(
+            f"the queue {name!r} of RabbitMQ at {self._address.masked} does not answer: most of "
+            "its nodes are away, or it is broken. If it stays so, delete it (`rabbitmqctl "
+            "delete_queue`); its tasks are in the records, and are sent again."
+        )
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -25,7 +25,6 @@ from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, task_of
-from acked.brokers.rabbitmq.topology import place_of
 from acked.errors import BrokerError, BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
@@ -51,11 +50,22 @@ no more than these each time."""
 OWED_AT_MOST = 20_000
 """Messages that are remembered as owed; what is beyond, `recovering` finds."""
 
+CONFIRMED = 10.0
+"""Seconds in which a queue confirms what it has taken, for who waits without a limit. It takes some
+where a cluster has to choose another leader first."""
+
+SHOWN = 3
+"""Queues that an error names."""
+
 NOBODY = "acked.nobody"
 """A routing key that no queue has."""
 
 CONTENT_TYPE = "application/json"
 PERSISTENT = 2
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The connection was cut, as no confirm came in time."""
 
 
 class Blocked(BrokerUnavailable):
@@ -89,17 +99,19 @@ class Publisher:
     Args:
         address: Where RabbitMQ is.
         timeout: Seconds for making a connection.
+        suspects: The queues that may not answer.
     """
 
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(self, address: Address, timeout: float, suspects: Suspects) -> None:
         self._address = address
         self._timeout = timeout
         self._link: Link | None = None
         self._opening = Lasting(self._open)
-        self._suspects = Suspects(address, timeout)
+        self._suspects = suspects
+        self._limit = max(CONFIRMED, 2 * timeout)
         self._making = asyncio.Lock()
         self._made: set[str] = set()
-        self._waiting: dict[int, tuple[_Batch, str]] = {}
+        self._waiting: dict[int, tuple[_Batch, str, str]] = {}
         self._sent = 0
         self._refusing: dict[tuple[str, ...], tuple[float, float]] = {}
         self._owed: dict[str, list[tuple[Outgoing, Callable[[], None]]]] = {}
@@ -142,7 +154,14 @@ class Publisher:
         """
         left, made_anew = messages, False
         while True:
-            batch = await self._publish(left)
+            try:
+                batch = await self._publish(left)
+            except Unconfirmed:
+                # Another queue's, most likely: those that are not to blame have answered when it is
+                # tried again.
+                if time.monotonic() + REFUSED_PAUSE > until:
+                    raise
+                continue
             again = batch.refused | batch.homeless
             if not again:
                 return
@@ -197,10 +216,10 @@ class Publisher:
             self._link.abort()
 
     async def _open(self) -> Link:
-        await self._suspects.clear()
         link = await Link.open(self._address, "acked: publishing", self._timeout)
+        await self._suspects.look()
         link.on_blocked = lambda reason: self._fail(self._alarm(reason))
-        link.on_lost = self._on_lost
+        link.on_lost = self._fail
         link.channel.add_on_return_callback(self._on_return)
         await link.ask(link.channel.confirm_delivery, self._on_confirm)
         self._sent, self._made = 0, set()
@@ -214,15 +233,14 @@ class Publisher:
         may be stored while there is one. From then on it reads nothing from them."""
         link.check()
         batch = _Batch()
-        self._expect(batch, "")
+        self._expect(batch, "", "")
         link.channel.basic_publish("", NOBODY, b"")
         await batch.done
 
     async def _make(self, link: Link, names: set[str]) -> None:
         async with self._making:
             for name in sorted(names - self._made):
-                if await link.make(place_of(name, link.version)):
-                    self._suspects.made(name)
+                await self._suspects.make(link, name)
                 self._made.add(name)
 
     def _patience_with(self, lines: Collection[tuple[str, ...]]) -> float:
@@ -244,16 +262,35 @@ class Publisher:
                 self._refusing[each.places] = first, now
 
     async def _publish(self, messages: Sequence[Outgoing]) -> _Batch:
-        """Publish *messages* once; all that RabbitMQ said of it."""
+        """Publish *messages* once; all that RabbitMQ said of it.
+
+        Raises:
+            Silent: A queue that they need does not answer.
+            Unconfirmed: There was no answer in time.
+        """
         link = await self.get_ready()
         needed = {name for each in messages for name in each.places}
+        await self._suspects.clear(needed)
+        try:
+            async with asyncio.timeout(self._limit):
+                return await self._publish_on(link, messages, needed)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # Whatever comes next on this connection might wait for the same answer.
+            unconfirmed = self._drop(link, needed)
+            if isinstance(error, TimeoutError):
+                raise unconfirmed from None
+            raise
+
+    async def _publish_on(
+        self, link: Link, messages: Sequence[Outgoing], needed: set[str]
+    ) -> _Batch:
         if not needed <= self._made:
             await self._make(link, needed)
         link.check()
         batch = _Batch()
         publish = link.channel.basic_publish
         for each in messages:
-            self._expect(batch, each.task_id)
+            self._expect(batch, each.task_id, each.goes_to)
             publish(
                 each.delay,
                 each.line,
@@ -272,11 +309,24 @@ class Publisher:
         self._note_refusals(messages, batch.refused)
         return batch
 
-    def _expect(self, batch: _Batch, task_id: str) -> None:
-        """The next message that is written belongs to *batch*."""
+    def _drop(self, link: Link, needed: set[str]) -> Unconfirmed:
+        """Cut *link*, on which no answer came in time, and suspect each queue that may be why: one
+        that was being made, or has not confirmed everything yet."""
+        silent = (needed - self._made) | {queue for _, _, queue in self._waiting.values() if queue}
+        unconfirmed = Unconfirmed(
+            f"RabbitMQ at {self._address.masked} did not confirm in time what was sent to "
+            f"{', '.join(sorted(silent)[:SHOWN])}"
+        )
+        if link.lost is None:
+            self._suspects.doubt(silent)
+            link.abort(unconfirmed)
+        return unconfirmed
+
+    def _expect(self, batch: _Batch, task_id: str, queue: str) -> None:
+        """The next message that is written belongs to *batch*, and goes to *queue*."""
         self._sent += 1
         batch.left += 1
-        self._waiting[self._sent] = batch, task_id
+        self._waiting[self._sent] = batch, task_id, queue
 
     def _on_confirm(self, frame: Any) -> None:
         tag, multiple = frame.method.delivery_tag, frame.method.multiple
@@ -287,22 +337,18 @@ class Publisher:
         for each in tags:
             found = self._waiting.pop(each, None)
             if found is not None:
-                batch, task_id = found
+                batch, task_id, _ = found
                 batch.confirm(task_id, refused=refused)
 
     def _on_return(self, _: Any, __: Any, properties: Any, ___: bytes) -> None:
         # It comes before the confirm.
-        for batch, task_id in self._waiting.values():
+        for batch, task_id, _ in self._waiting.values():
             if task_id == task_of(properties):
                 batch.homeless.add(task_id)
 
-    def _on_lost(self, error: BrokerError) -> None:
-        self._suspects.connection_lost()
-        self._fail(error)
-
     def _fail(self, error: BrokerError) -> None:
         waiting, self._waiting = self._waiting, {}
-        for batch, _ in waiting.values():
+        for batch, _, _ in waiting.values():
             batch.fail(error)
 
     def _alarm(self, reason: str) -> Blocked:
@@ -325,8 +371,8 @@ class Publisher:
             del self._payers[queue]
 
     async def _pay(self, queue: str) -> None:
-        """Publish what is owed to *queue*. Confirms are waited for without a limit: what is
-        published once more because they are late would fill the queue with copies.
+        """Publish what is owed to *queue*. One that does not confirm in time is a suspect, and gets
+        nothing before it has answered: what is published once more would fill it with copies.
 
         Raises:
             BrokerError: Some of it is still owed.

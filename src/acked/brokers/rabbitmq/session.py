@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.consuming import Consumer
 from acked.brokers.rabbitmq.heads import Heads
+from acked.brokers.rabbitmq.mending import Suspects
+from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.publishing import Publisher
 from acked.errors import BrokerUnavailable
 
@@ -46,10 +48,13 @@ class Session:
     Args:
         address: Where RabbitMQ is.
         timeout: Seconds after which an answer is no longer waited for.
+        notes: Which queues are new.
         on_delivery: Called in the loop's thread when a message has arrived.
     """
 
-    def __init__(self, address: Address, timeout: float, on_delivery: Callable[[], None]) -> None:
+    def __init__(
+        self, address: Address, timeout: float, notes: Notes, on_delivery: Callable[[], None]
+    ) -> None:
         self._address = address
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
@@ -59,8 +64,9 @@ class Session:
         looking_up = ThreadPoolExecutor(1, thread_name_prefix="acked-lookup")
         self._loop.set_default_executor(looking_up)
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
-        self.publisher = Publisher(address, timeout)
-        self.consumer = Consumer(address, timeout, on_delivery)
+        self._suspects = Suspects(address, timeout, notes)
+        self.publisher = Publisher(address, timeout, self._suspects)
+        self.consumer = Consumer(address, timeout, self._suspects, on_delivery)
         self.heads = Heads(address, timeout)
         self._thread.start()
 
@@ -126,6 +132,7 @@ class Session:
             self.publisher.cut()
             self.consumer.cut()
             self.heads.cut()
+            self._suspects.close()
             # Lets what was cancelled end, and sockets be closed.
             self._loop.call_later(0.02, self._loop.stop)
             self._loop.run_forever()
@@ -146,11 +153,13 @@ class Sessions:
     """The session of this process; made when it is first needed.
 
     Args:
-        address, timeout, on_delivery: As `Session` takes them.
+        address, timeout, notes, on_delivery: As `Session` takes them.
     """
 
-    def __init__(self, address: Address, timeout: float, on_delivery: Callable[[], None]) -> None:
-        self._make = partial(Session, address, timeout, on_delivery)
+    def __init__(
+        self, address: Address, timeout: float, notes: Notes, on_delivery: Callable[[], None]
+    ) -> None:
+        self._make = partial(Session, address, timeout, notes, on_delivery)
         self._patience = timeout
         self._session: Session | None = None
         self._changing = threading.Condition()

@@ -37,4 +37,5 @@ class Shelf:
         self.waiters = 0
         self.prefetch = 0
         self.shut_until = 0.0
+        self.failures = 0
         self.consumers: list[str] = []

@@ -1,0 +1,241 @@
+"""RabbitMQ: queues that do not answer, now or ever, and what they do to others.
+
+Killed just after it has made a queue, RabbitMQ forgets which log is the queue's. Here the process
+of the queue is stopped, which looks the same from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from acked.broker import Ledger
+from acked.brokers.rabbitmq import RabbitMQBroker, mending, publishing
+from acked.brokers.rabbitmq.notes import Notes
+from acked.brokers.rabbitmq.recovering import OVERDUE
+from acked.brokers.rabbitmq.topology import again, delay, line
+from acked.clock import ManualClock
+from acked.errors import BrokerError, BrokerUnavailable
+from acked.testing.timeline import message, settlements
+from tests.harness.rabbitmq import PATIENCE, Opener, can_send, claim, reap
+from tests.harness.workers import until
+from tests.servers.rabbitmq import RabbitServer
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "LAST_ANSWER", 2.0)
+
+
+@contextlib.contextmanager
+def hung(server: RabbitServer, broker: RabbitMQBroker, name: str) -> Iterator[None]:
+    """The queue *name* answers nothing for a while."""
+    server.hang_queue(broker._address.vhost, name)
+    try:
+        yield
+    finally:
+        server.hang_queue(broker._address.vhost, name, hung=False)
+
+
+def notes(broker: RabbitMQBroker) -> Notes:
+    return Notes(broker._ledger, broker._address.identity)
+
+
+def a_dead_queue(connect: Opener, server: RabbitServer, clock: ManualClock) -> None:
+    """A program sends "a" to "bad", a queue that it makes, and ends. So does the queue."""
+    maker = connect(clock)
+    maker.send([message("a", queue="bad")])
+    maker.close()
+    server.hang_queue(maker._address.vhost, line("bad", 0))
+    clock.advance(OVERDUE + 1)
+
+
+def try_to_claim(broker: RabbitMQBroker, *queues: str) -> list[str]:
+    with contextlib.suppress(BrokerError):
+        return [held.id for held in broker.claim("w1/0", queues, 1).deliveries]
+    return []
+
+
+class TestDeadQueues:
+    def test_one_that_its_maker_has_left_is_made_anew_by_who_consumes_it(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        clock = ManualClock()
+        a_dead_queue(connect, server, clock)
+        broker = connect(clock, timeout=5.0)
+
+        def comes() -> list[str]:
+            reap(broker)
+            return try_to_claim(broker, "bad")
+
+        assert until(comes, "the task", within=PATIENCE * 2) == ["a"]
+
+    def test_one_that_its_maker_has_left_is_made_anew_by_who_sends_there(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        clock = ManualClock()
+        a_dead_queue(connect, server, clock)
+        broker = connect(clock, timeout=5.0)
+
+        until(lambda: can_send(broker, "bad"), "a send", within=PATIENCE * 2)
+
+    def test_of_several_who_find_one_dead_only_one_makes_it_anew(
+        self, connect: Opener, server: RabbitServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock = ManualClock()
+        a_dead_queue(connect, server, clock)
+        brokers = [connect(clock, timeout=5.0) for _ in range(3)]
+
+        def send(broker: RabbitMQBroker) -> None:
+            until(lambda: can_send(broker, "bad"), "a send", within=PATIENCE * 2)
+
+        threads = [threading.Thread(target=send, args=(each,)) for each in brokers]
+        with caplog.at_level(logging.WARNING, "acked.broker"):
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+
+        assert all(can_send(each, "bad") for each in brokers)
+        assert caplog.text.count("making it anew") == 1
+
+    def test_one_that_is_not_new_is_never_deleted(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        clock = ManualClock()
+        maker, broker = connect(clock), connect(clock, timeout=5.0)
+        maker.send([message("a", queue="bad")])
+        maker.close()
+        clock.advance(OVERDUE + 1)
+        broker.send([message("b")])
+        until(lambda: not notes(broker).read().keys() & {line("bad", 0)}, "the note's end")
+
+        with hung(server, broker, line("bad", 0)):
+            with pytest.raises(BrokerUnavailable, match="did not answer within"):
+                connect(clock, timeout=5.0).send([message("c", queue="bad")])
+            with pytest.raises(BrokerUnavailable):
+                broker.claim("w1/0", ["bad"], 1)
+            until(lambda: "delete_queue" in _refusal(broker, "bad"), "word of it")
+
+        came = until(lambda: try_to_claim(broker, "bad"), "its message", within=PATIENCE * 2)
+        assert came == ["a"]
+
+    def test_the_maker_forgets_that_one_is_new_when_it_is_old(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mending, "OLD", 0.5)
+        broker = connect()
+        broker.send([message("a")])
+
+        assert notes(broker).read().keys() == {line("default", 0)}
+        until(lambda: notes(broker).read() == {}, "the note's end")
+
+
+class TestOthers:
+    def test_a_delay_that_does_not_answer_fails_no_other_send(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect(timeout=5.0)
+        later = msgspec.structs.replace(message("a"), eta=time.time() + 20)
+        broker.send([later])
+        fresh = connect(timeout=5.0)
+        with hung(server, broker, delay(19)):
+            with pytest.raises(BrokerUnavailable):
+                fresh.send([msgspec.structs.replace(later, id="b")])
+
+            fresh.send([message("c")])
+            began = time.monotonic()
+            fresh.send([message("d")])
+            assert time.monotonic() - began < 2.0
+
+        assert {held.id for held in claim(fresh, 2)} == {"c", "d"}
+
+    def test_a_send_whose_connection_another_queue_cost_is_made_again(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect(timeout=5.0)
+        broker.send([message("a", queue="bad"), message("b")])
+        vhost = broker._address.vhost
+        for queue in ("bad", "default"):
+            server.hang_queue(vhost, line(queue, 0))
+        failed: list[BrokerError] = []
+
+        def send() -> None:
+            try:
+                broker.send([message("c", queue="bad")])
+            except BrokerError as error:
+                failed.append(error)
+
+        with broker._sessions.use() as session:
+            sending = threading.Thread(target=send)
+            sending.start()
+            until(lambda: session.publisher._waiting, "a message without its confirm")
+            time.sleep(1.0)
+            other = threading.Thread(target=broker.send, args=([message("d")],))
+            other.start()
+            until(lambda: len(session.publisher._waiting) == 2, "another")
+            sending.join(PATIENCE)
+            server.hang_queue(vhost, line("default", 0), hung=False)
+            other.join(PATIENCE)
+        server.hang_queue(vhost, line("bad", 0), hung=False)
+
+        assert len(failed) == 1
+        assert {held.id for held in claim(broker, 2)} == {"b", "d"}
+
+    def test_what_is_owed_to_a_queue_that_confirms_nothing_fails_no_send_to_another(
+        self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = connect(timeout=5.0)
+        monkeypatch.setattr(publishing, "CONFIRMED", 1.0)
+        broker.send([message("a", queue="bad")])
+        (held,) = until(lambda: broker.claim("w1/0", ["bad"], 1).deliveries, "the task")
+        fresh = connect(timeout=1.0)
+        with hung(server, broker, again("bad")):
+            assert fresh.settle([settlements(held, fresh.clock.now())["unstarted"]]) == []
+            until(lambda: can_send(fresh), "a send")
+            for _ in range(20):
+                assert can_send(fresh)
+                time.sleep(0.1)
+
+
+class TestNotes:
+    def test_a_note_is_taken_by_one_of_those_who_have_seen_it(self, connect: Opener) -> None:
+        one, other = notes(connect()), notes(connect())
+        seen = one.put("q")
+
+        assert one.read() == other.read() == {"q": seen}
+        assert other.take("q", seen)
+        assert not one.take("q", seen)
+        assert one.read()["q"].mending
+
+    def test_a_note_that_was_made_anew_is_not_forgotten(self, connect: Opener) -> None:
+        one, other = notes(connect()), notes(connect())
+        seen = one.put("q")
+        anew = other.put("q")
+
+        one.forget({"q": seen})
+        assert one.read() == {"q": anew}
+        one.forget({"q": anew})
+        assert one.read() == {}
+
+    def test_what_is_no_note_counts_as_none(self, connect: Opener) -> None:
+        broker = connect()
+        ledger: Ledger = broker._ledger
+        ledger.exchange(notes(broker)._name, None, b"what?")
+
+        assert notes(broker).read() == {}
+        assert notes(broker).put("q").by
+
+
+def _refusal(broker: RabbitMQBroker, queue: str) -> str:
+    try:
+        broker.send([message("probe", queue=queue)])
+    except BrokerError as error:
+        return str(error)
+    return ""
