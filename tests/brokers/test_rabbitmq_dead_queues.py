@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -21,6 +21,7 @@ from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.recovering import OVERDUE
 from acked.brokers.rabbitmq.topology import again, delay, line
 from acked.clock import ManualClock
+from acked.delivery import Delivery
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.testing.timeline import message, settlements
 from tests.harness.rabbitmq import PATIENCE, Opener, can_send, claim, reap
@@ -43,6 +44,16 @@ def hung(server: RabbitServer, broker: RabbitMQBroker, name: str) -> Iterator[No
         server.hang_queue(broker._address.vhost, name, hung=False)
 
 
+@contextlib.contextmanager
+def ended(server: RabbitServer, broker: RabbitMQBroker, name: str) -> Iterator[None]:
+    """The queue *name* ends each connection on which it is asked for messages, for a while."""
+    server.end_queue(broker._address.vhost, name)
+    try:
+        yield
+    finally:
+        server.end_queue(broker._address.vhost, name, ended=False)
+
+
 def notes(broker: RabbitMQBroker) -> Notes:
     return Notes(broker._ledger, broker._address.identity)
 
@@ -60,6 +71,9 @@ def try_to_claim(broker: RabbitMQBroker, *queues: str) -> list[str]:
     with contextlib.suppress(BrokerError):
         return [held.id for held in broker.claim("w1/0", queues, 1).deliveries]
     return []
+
+
+Fault = Callable[[RabbitServer, RabbitMQBroker, str], contextlib.AbstractContextManager[None]]
 
 
 class TestDeadQueues:
@@ -138,6 +152,31 @@ class TestDeadQueues:
 
 
 class TestOthers:
+    @pytest.mark.parametrize("fault", [ended, hung])
+    def test_a_claim_of_several_queues_takes_what_the_others_have(
+        self, connect: Opener, server: RabbitServer, fault: Fault
+    ) -> None:
+        broker = connect(timeout=5.0)
+        broker.send([message("a", queue="bad"), message("b")])
+        consumer = connect(timeout=5.0)
+        with fault(server, broker, line("bad", 0)):
+            assert until(lambda: try_to_claim(consumer, "bad", "default"), "a task") == ["b"]
+            broker.send([message("c")])
+            began = time.monotonic()
+            assert until(lambda: try_to_claim(consumer, "bad", "default"), "another") == ["c"]
+            assert time.monotonic() - began < PATIENCE / 2
+
+    def test_a_claim_of_a_queue_with_too_long_a_name_takes_what_the_others_have(
+        self, connect: Opener
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+
+        held: list[Delivery] = []
+        while not held:
+            held = broker.claim("w1/0", ["x" * 250, "default"], 1).deliveries
+        assert held[0].id == "a"
+
     def test_a_delay_that_does_not_answer_fails_no_other_send(
         self, connect: Opener, server: RabbitServer
     ) -> None:

@@ -64,5 +64,5 @@ class TestLongNames:
         with pytest.raises(BrokerError, match="a shorter one"):
             broker.claim("w1/0", [LONG], 1)
         with pytest.raises(BrokerError, match="a shorter one"):
-            broker.wait([LONG], 1)
+            connect().wait([LONG], 1)
         assert nothing_comes(broker)

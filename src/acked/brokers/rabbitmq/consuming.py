@@ -26,12 +26,12 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
-from acked.brokers.rabbitmq.link import Link
-from acked.brokers.rabbitmq.mending import Suspects
+from acked.brokers.rabbitmq.link import Link, LinkLost
+from acked.brokers.rabbitmq.mending import ANSWER, INTERNAL_ERROR, Silent, Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
 from acked.brokers.rabbitmq.shelf import Shelf, Ticket
-from acked.brokers.rabbitmq.topology import DEAD, lines, queue_of
-from acked.errors import BrokerError
+from acked.brokers.rabbitmq.topology import DEAD, has_lines, lines, queue_of
+from acked.errors import BrokerError, BrokerRefused
 
 logger = logging.getLogger("acked.broker")
 
@@ -49,6 +49,15 @@ ON_THE_WAY = 0.002
 
 PAUSED = 0.5
 """Seconds after which a paused queue is looked at again."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds after which a queue that cannot be consumed is tried again, at most."""
+
+SHARE = 0.6
+"""Of a call's time, what it takes at most to consume one queue, so that others have the rest."""
+
+ON_TIME = 0.5
+"""Seconds that a suspect's answer takes longer, with the connection that it is asked on."""
 
 UNASKED = 8
 """As many, while nobody has claimed yet."""
@@ -161,22 +170,26 @@ class Consumer:
     # In the loop's thread
 
     async def open(self, queues: Sequence[str], limit: int | None = None) -> None:
-        """Consume *queues*, far enough ahead for claims of *limit*.
+        """Consume *queues*, far enough ahead for claims of *limit*. One that cannot be consumed is
+        left alone for a while.
 
         Raises:
-            BrokerError: RabbitMQ cannot be reached, or refuses.
+            BrokerError: RabbitMQ cannot be reached, or none of *queues* can be consumed.
         """
         async with self._working:
             link = await self._get_link()
-            for queue in queues:
-                with self._lock:
-                    shelf = self._shelves.setdefault(queue, Shelf(queue))
-                    shelf.touched = time.monotonic()
-                    is_right = shelf.shut_until > shelf.touched or _fits(shelf.prefetch, limit)
-                if not is_right:
-                    await self._suspects.clear(lines(queue))
-                    await self._cancel(link, shelf)
-                    await self._consume(link, shelf, _prefetch(limit))
+            unwell: dict[str, BrokerError] = {}
+            while wrong := self._wrong(queues, limit):
+                shelf = wrong[0]
+                try:
+                    await self._fill(link, shelf, _prefetch(limit))
+                except (Silent, BrokerRefused) as error:
+                    unwell[shelf.queue] = error
+                    self._rest(shelf, error)
+                    # The others may have lost theirs with the connection.
+                    link = await self._get_link()
+            if unwell and len(unwell) == len(set(queues)):
+                raise next(iter(unwell.values()))
 
     async def look(self, queues: Sequence[str]) -> None:
         """Nothing of *queues* is here: wait for what RabbitMQ says it has, if it says so."""
@@ -268,9 +281,66 @@ class Consumer:
             await self._suspects.make(link, name)
             self._made.add(name)
 
+    def _wrong(self, queues: Iterable[str], limit: int | None) -> list[Shelf]:
+        """The shelves that are to be filled otherwise for claims of *limit* from *queues*; those
+        last whose queues may not answer."""
+        found: list[Shelf] = []
+        with self._lock:
+            for queue in queues:
+                shelf = self._shelves.setdefault(queue, Shelf(queue))
+                shelf.touched = time.monotonic()
+                if shelf.shut_until <= shelf.touched and not _fits(shelf.prefetch, limit):
+                    found.append(shelf)
+        return sorted(found, key=lambda shelf: self._is_doubtful(shelf.queue))
+
+    def _is_doubtful(self, queue: str) -> bool:
+        return not has_lines(queue) or self._suspects.has(lines(queue))
+
+    def _rest(self, shelf: Shelf, error: BrokerError) -> None:
+        """Leave *shelf* alone, for longer each time."""
+        if not shelf.failures:
+            logger.warning("the queue %r is not consumed: %s", shelf.queue, error)
+        pause = min(PAUSED * 2**shelf.failures, LONGEST_PAUSE)
+        shelf.failures += 1
+        shelf.shut_until = time.monotonic() + pause
+
+    async def _fill(self, link: Link, shelf: Shelf, prefetch: int) -> None:
+        """Consume *prefetch* ahead for *shelf*.
+
+        Raises:
+            Silent: One of its lines does not answer; *link* is cut, if it was asked there.
+            BrokerError: RabbitMQ cannot be reached, or refuses.
+        """
+        names = lines(shelf.queue)
+        try:
+            # Not for as long as it takes to mend them, which goes on.
+            await asyncio.wait_for(self._suspects.clear(names), ANSWER + ON_TIME)
+        except TimeoutError:
+            raise Silent(f"the lines of the queue {shelf.queue!r} do not answer yet") from None
+        try:
+            for name in names:
+                await self._make(link, name)
+            async with asyncio.timeout(self._timeout * SHARE):
+                await self._cancel(link, shelf)
+                await self._consume(link, shelf, prefetch)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # The answer may still come, to what nobody waits for any more.
+            link.abort()
+            self._suspects.doubt(names)
+            if isinstance(error, TimeoutError):
+                raise Silent(
+                    f"RabbitMQ at {self._address.masked} does not say that it delivers from the "
+                    f"lines of the queue {shelf.queue!r}"
+                ) from None
+            raise
+        except LinkLost as error:
+            if INTERNAL_ERROR not in str(error):
+                raise
+            self._suspects.doubt(names)
+            raise Silent(str(error)) from error
+        shelf.failures = 0
+
     async def _consume(self, link: Link, shelf: Shelf, prefetch: int) -> None:
-        for name in lines(shelf.queue):
-            await self._make(link, name)
         await link.ask(link.channel.basic_qos, prefetch_count=prefetch)
         number, shelf.consumers = self._number, []
 
