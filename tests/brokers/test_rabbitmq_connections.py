@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from pika.exceptions import AMQPError, ChannelWrongStateError
 
+from acked.brokers.rabbitmq import RabbitMQBroker
+from acked.brokers.rabbitmq.consuming import UNASKED
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
-from acked.errors import BrokerUnavailable
+from acked.brokers.rabbitmq.topology import delay
+from acked.errors import BrokerError, BrokerUnavailable
 from acked.testing.timeline import message, settlements
-from tests.harness.rabbitmq import Opener, claim
+from tests.harness.rabbitmq import Opener, claim, publish
 from tests.harness.workers import until
+from tests.servers.rabbitmq import RabbitServer
 
 
 def lose_it_when_a_queue_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +84,35 @@ class TestLostWhilePublishing:
             for question in (link.ready("acked.dead"), link.head("acked.dead")):
                 with pytest.raises(BrokerUnavailable):
                     session.ask(question)
+
+
+class TestAlarms:
+    @pytest.mark.parametrize("known", [True, False])
+    def test_a_message_that_comes_early_keeps_no_other_from_being_claimed(
+        self, connect: Opener, server: RabbitServer, known: bool
+    ) -> None:
+        broker, worker = connect(), connect()
+        due = broker.clock.now() + 3600
+        early = [msgspec.structs.replace(message(f"early-{n}"), eta=due) for n in range(UNASKED)]
+        broker._ledger.send(early)
+        publish(broker, *(each.id for each in early))
+        broker.send([message("a"), message("b")])
+        server.alarm(True)
+        try:
+            if known:
+                until(lambda: _is_blocked(worker), "the alarm")
+            assert {held.id for held in claim(worker, 2)} == {"a", "b"}
+        finally:
+            server.alarm(False)
+
+        with worker._sessions.use() as session:
+            until(lambda: not session.publisher._owed, "the early ones in their delays")
+            link = session.ask(session.publisher.get_ready())
+            assert session.ask(link.ready(delay(3599))) == UNASKED
+
+
+def _is_blocked(broker: RabbitMQBroker) -> bool:
+    with contextlib.suppress(BrokerError):
+        broker.send([message("probe")])
+    with broker._sessions.use() as session:
+        return bool(session.publisher.blocked)

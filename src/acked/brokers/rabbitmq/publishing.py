@@ -190,14 +190,16 @@ class Publisher:
         except (BrokerError, AMQPError, TimeoutError) as error:
             # The driver's own errors, too: whoever has settled a task is not to hear of them.
             logger.warning("messages are owed to RabbitMQ: %s", str(error) or type(error).__name__)
-            if sum(map(len, self._owed.values())) < OWED_AT_MOST:
-                for each in messages:
-                    self.owe(each, _nothing)
+            for each in messages:
+                self.owe(each)
 
-    def owe(self, message: Outgoing, then: Callable[[], None]) -> None:
-        """Publish *message* as soon as that is possible, and then call *then*."""
+    def owe(self, message: Outgoing, then: Callable[[], None] | None = None) -> None:
+        """Publish *message* as soon as that is possible, and then call *then*: or before, during an
+        alarm, which may last."""
+        if then is None and sum(map(len, self._owed.values())) >= OWED_AT_MOST:
+            return
         queue = message.goes_to
-        self._owed.setdefault(queue, []).append((message, then))
+        self._owed.setdefault(queue, []).append((message, then or _nothing))
         if queue not in self._payers:
             self._payers[queue] = asyncio.get_running_loop().create_task(self._keep_paying(queue))
 
@@ -362,6 +364,9 @@ class Publisher:
             while self._owed[queue]:
                 try:
                     await self._pay(queue)
+                except Blocked:
+                    self._wait_for_none(queue)
+                    await asyncio.sleep(PAY_AGAIN)
                 except (BrokerError, AMQPError, TimeoutError) as error:
                     left = len(self._owed[queue])
                     logger.debug("%d messages are owed to %s: %s", left, queue, error)
@@ -369,6 +374,14 @@ class Publisher:
             del self._owed[queue]
         finally:
             del self._payers[queue]
+
+    def _wait_for_none(self, queue: str) -> None:
+        """Tell whoever waits for what is owed to *queue* to go on."""
+        debts = self._owed[queue]
+        waiting = [then for _, then in debts]
+        debts[:] = [(message, _nothing) for message, _ in debts]
+        for then in waiting:
+            then()
 
     async def _pay(self, queue: str) -> None:
         """Publish what is owed to *queue*. One that does not confirm in time is a suspect, and gets

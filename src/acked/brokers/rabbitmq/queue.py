@@ -187,6 +187,7 @@ class TaskQueue:
     def _part(self, session: Session, tickets: Sequence[Ticket], admission: Admission) -> None:
         """Let each message go where the ledger's answer says: acknowledged, most of them."""
         consumer, early = session.consumer, admission.early
+        blocked = session.publisher.blocked
         if not (early or admission.paused or admission.unknown):
             session.tell(consumer.settle, tickets)
             return
@@ -203,8 +204,14 @@ class TaskQueue:
                 resting.setdefault(queue_of(ticket.message.line), []).append(ticket)
             elif task_id in early:
                 again = ticket.message.put_off(early[task_id], now)
-                # Acknowledged once it is in its delay, so that it is never nowhere.
-                session.tell(session.publisher.owe, again, partial(consumer.settle, [ticket]))
+                if blocked:
+                    # It would take up the room of messages that may run. Should we die before the
+                    # alarm is over, `recovering` finds its task.
+                    done.append(ticket)
+                    session.tell(session.publisher.owe, again)
+                else:
+                    # Acknowledged once it is in its delay, so that it is never nowhere.
+                    session.tell(session.publisher.owe, again, partial(consumer.settle, [ticket]))
             else:
                 done.append(ticket)
         session.tell(consumer.settle, done, dead)
