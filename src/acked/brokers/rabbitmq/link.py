@@ -59,7 +59,13 @@ NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
 
 class LinkLost(BrokerUnavailable):
-    """The connection ended while an answer was waited for."""
+    """The connection ended while an answer was waited for.
+
+    Attributes:
+        code: AMQP's, where RabbitMQ ended it; else 0.
+    """
+
+    code = 0
 
 
 class Link:
@@ -376,7 +382,9 @@ def _meaning(error: BaseException, address: Address) -> BrokerError:
             f"{address.vhost}`."
         )
     if isinstance(cause, ConnectionClosedByBroker | ChannelClosedByBroker):
-        return LinkLost(f"RabbitMQ at {address.masked} closed the connection: {cause.reply_text}")
+        lost = LinkLost(f"RabbitMQ at {address.masked} closed the connection: {cause.reply_text}")
+        lost.code = cause.reply_code
+        return lost
     return LinkLost(
         f"RabbitMQ at {address.masked} cannot be reached ({_text(cause)}). Is it running there?"
     )

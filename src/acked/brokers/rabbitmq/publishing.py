@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from pika.exceptions import AMQPError
@@ -22,7 +23,7 @@ from pika.spec import Basic, BasicProperties
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
-from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.link import PRECONDITION_FAILED, Link, LinkLost
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, task_of
 from acked.errors import BrokerError, BrokerUnavailable
@@ -60,12 +61,22 @@ SHOWN = 3
 NOBODY = "acked.nobody"
 """A routing key that no queue has."""
 
+LARGEST = re.compile(r"message size \d+ is larger than configured max size (\d+)")
+"""What RabbitMQ says when it closes the channel of who sent more."""
+
+LIMIT_KNOWN = 300.0
+"""Seconds for which that is taken for granted. Then it is tried again, which costs a connection."""
+
 CONTENT_TYPE = "application/json"
 PERSISTENT = 2
 
 
 class Unconfirmed(BrokerUnavailable):
     """The connection was cut, as no confirm came in time."""
+
+
+class TooLarge(BrokerError):
+    """RabbitMQ takes no message of that size."""
 
 
 class Blocked(BrokerUnavailable):
@@ -113,6 +124,7 @@ class Publisher:
         self._made: set[str] = set()
         self._waiting: dict[int, tuple[_Batch, str, str]] = {}
         self._sent = 0
+        self._largest = math.inf, 0.0
         self._refusing: dict[tuple[str, ...], tuple[float, float]] = {}
         self._owed: dict[str, list[tuple[Outgoing, Callable[[], None]]]] = {}
         self._payers: dict[str, asyncio.Task[None]] = {}
@@ -128,6 +140,28 @@ class Publisher:
         """Why RabbitMQ takes no messages; empty when it does, as far as is known."""
         link = self._link
         return link.blocked if link is not None and link.lost is None else ""
+
+    @property
+    def _limit_of_size(self) -> float:
+        limit, until = self._largest
+        return limit if time.monotonic() < until else math.inf
+
+    def check_sizes(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """See that RabbitMQ takes *messages*, ids and bodies, as far as is known: it tells its
+        limit only to who has exceeded it. From any thread.
+
+        Raises:
+            TooLarge: It does not.
+        """
+        limit = self._limit_of_size
+        for task_id, body in messages:
+            if len(body) > limit:
+                raise TooLarge(
+                    f"the message of the task {task_id!r} has {len(body):,} bytes, and RabbitMQ at "
+                    f"{self._address.masked} takes none of more than {limit:,}: send less, or set "
+                    "max_message_size in its rabbitmq.conf",
+                    nothing_stored=True,
+                )
 
     async def get_ready(self) -> Link:
         """Connect, if that is not done, and see that RabbitMQ takes messages.
@@ -156,10 +190,11 @@ class Publisher:
         while True:
             try:
                 batch = await self._publish(left)
-            except Unconfirmed:
-                # Another queue's, most likely: those that are not to blame have answered when it is
-                # tried again.
-                if time.monotonic() + REFUSED_PAUSE > until:
+            except (Unconfirmed, LinkLost) as error:
+                # Another's message has cost the connection: one to a queue that does not answer, or
+                # one that is too large. Were it ours, the next try would say so.
+                was_cut = isinstance(error, Unconfirmed) or error.code == PRECONDITION_FAILED
+                if not was_cut or time.monotonic() + REFUSED_PAUSE > until:
                     raise
                 continue
             again = batch.refused | batch.homeless
@@ -221,7 +256,7 @@ class Publisher:
         link = await Link.open(self._address, "acked: publishing", self._timeout)
         await self._suspects.look()
         link.on_blocked = lambda reason: self._fail(self._alarm(reason))
-        link.on_lost = self._fail
+        link.on_lost = self._on_lost
         link.channel.add_on_return_callback(self._on_return)
         await link.ask(link.channel.confirm_delivery, self._on_confirm)
         self._sent, self._made = 0, set()
@@ -267,15 +302,20 @@ class Publisher:
         """Publish *messages* once; all that RabbitMQ said of it.
 
         Raises:
+            TooLarge: RabbitMQ takes none of that size; it has taken some of the others.
             Silent: A queue that they need does not answer.
             Unconfirmed: There was no answer in time.
         """
         link = await self.get_ready()
+        self.check_sizes((each.task_id, each.body) for each in messages)
         needed = {name for each in messages for name in each.places}
         await self._suspects.clear(needed)
         try:
             async with asyncio.timeout(self._limit):
                 return await self._publish_on(link, messages, needed)
+        except LinkLost:
+            self.check_sizes((each.task_id, each.body) for each in messages)
+            raise
         except (TimeoutError, asyncio.CancelledError) as error:
             # Whatever comes next on this connection might wait for the same answer.
             unconfirmed = self._drop(link, needed)
@@ -348,6 +388,12 @@ class Publisher:
             if task_id == task_of(properties):
                 batch.homeless.add(task_id)
 
+    def _on_lost(self, error: BrokerError) -> None:
+        said = LARGEST.search(str(error))
+        if said is not None:
+            self._largest = int(said[1]), time.monotonic() + LIMIT_KNOWN
+        self._fail(error)
+
     def _fail(self, error: BrokerError) -> None:
         waiting, self._waiting = self._waiting, {}
         for batch, _, _ in waiting.values():
@@ -383,6 +429,15 @@ class Publisher:
         for then in waiting:
             then()
 
+    def _give_up(self, queue: str) -> None:
+        """Owe *queue* nothing any more that is too large."""
+        debts = self._owed[queue]
+        limit = self._limit_of_size
+        given_up = [debt for debt in debts if len(debt[0].body) > limit]
+        debts[:] = [debt for debt in debts if debt not in given_up]
+        for _, then in given_up:
+            then()
+
     async def _pay(self, queue: str) -> None:
         """Publish what is owed to *queue*. One that does not confirm in time is a suspect, and gets
         nothing before it has answered: what is published once more would fill it with copies.
@@ -393,7 +448,12 @@ class Publisher:
         debts = self._owed[queue]
         while debts:
             some = debts[:PAID_AT_ONCE]
-            batch = await self._publish([message for message, _ in some])
+            try:
+                batch = await self._publish([message for message, _ in some])
+            except TooLarge as error:
+                logger.error("%s. Its task stays in the records, and runs after that", error)
+                self._give_up(queue)
+                continue
             if batch.homeless:
                 self._made.clear()
             left = batch.refused | batch.homeless

@@ -14,6 +14,7 @@ from functools import partial
 from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
 from acked.brokers.rabbitmq.outgoing import LONGEST_ID, Misfits, Outgoing, has_room
+from acked.brokers.rabbitmq.publishing import TooLarge
 from acked.brokers.rabbitmq.pulse import Pulse
 from acked.brokers.rabbitmq.recovering import Lost
 from acked.brokers.rabbitmq.session import Session, Sessions
@@ -59,7 +60,9 @@ class TaskQueue:
             deadline = session.deadline()
             # Each step leaves something to the next, so that all are over at the deadline.
             last = session.last_part
+            bodies = [encode(each) for each in messages]
             # Before anything is stored: where RabbitMQ is away, nothing is.
+            session.publisher.check_sizes((m.id, b) for m, b in zip(messages, bodies, strict=True))
             if not session.publisher.is_up:
                 try:
                     session.ask(session.publisher.get_ready(), deadline=deadline - 2 * last)
@@ -68,10 +71,19 @@ class TaskQueue:
             self._ledger.send_by(messages, deadline - last)
             # Only now, as it may have to be asked of the records' server the first time.
             now = self._ledger.clock.now()
-            outgoing = [Outgoing.of_message(each, encode(each), now) for each in messages]
+            outgoing = [
+                Outgoing.of_message(each, body, now)
+                for each, body in zip(messages, bodies, strict=True)
+            ]
             try:
                 publishing = session.publisher.publish(outgoing, until=deadline)
                 session.ask(publishing, deadline=deadline)
+            except TooLarge as error:
+                raise error.again(
+                    f"{error}. It is in the records, and runs once RabbitMQ takes it; see `acked "
+                    "discard`.",
+                    nothing_stored=False,
+                ) from error
             except BrokerError as error:
                 raise error.again(
                     f"{error} (It is in the records, so it will run when RabbitMQ is back.)",
