@@ -14,7 +14,7 @@ from acked.brokers.rabbitmq import RabbitMQBroker
 from acked.brokers.rabbitmq.consuming import UNASKED
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
-from acked.brokers.rabbitmq.topology import delay
+from acked.brokers.rabbitmq.topology import delay, line
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.testing.timeline import message, settlements
 from tests.harness.rabbitmq import Opener, claim, publish
@@ -86,6 +86,28 @@ class TestLostWhilePublishing:
                     session.ask(question)
 
 
+class TestConsumers:
+    def test_no_consumer_is_left_behind_where_its_end_was_not_confirmed_in_time(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect(timeout=1.0)
+        until(lambda: _can_claim(broker, 1), "a claim")
+        server.freeze()
+        try:
+            with pytest.raises(BrokerError):
+                broker.claim("w1/0", ["default"], 100)
+        finally:
+            server.thaw()
+
+        name = f'rabbit_misc:r(<<"{broker._address.vhost}">>, queue, <<"{line("default", 0)}">>)'
+        consumers = f"length(rabbit_amqqueue:consumers(element(2, rabbit_amqqueue:lookup({name}))))"
+
+        def is_alone() -> bool:
+            return _can_claim(broker, 100) and server.evaluate(consumers).strip() == "{ok, 1}"
+
+        until(is_alone, "one consumer alone")
+
+
 class TestAlarms:
     @pytest.mark.parametrize("known", [True, False])
     def test_a_message_that_comes_early_keeps_no_other_from_being_claimed(
@@ -109,6 +131,14 @@ class TestAlarms:
             until(lambda: not session.publisher._owed, "the early ones in their delays")
             link = session.ask(session.publisher.get_ready())
             assert session.ask(link.ready(delay(3599))) == UNASKED
+
+
+def _can_claim(broker: RabbitMQBroker, limit: int) -> bool:
+    try:
+        broker.claim("w1/0", ["default"], limit)
+    except BrokerError:
+        return False
+    return True
 
 
 def _is_blocked(broker: RabbitMQBroker) -> bool:

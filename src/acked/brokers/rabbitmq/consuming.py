@@ -355,11 +355,15 @@ class Consumer:
         shelf.prefetch = prefetch
 
     async def _cancel(self, link: Link, shelf: Shelf) -> None:
-        consumers, shelf.consumers, shelf.prefetch = shelf.consumers, [], 0
-        for tag in consumers:
+        shelf.prefetch = 0
+        while shelf.consumers:
+            tag = shelf.consumers[-1]
             # The driver never answers for one that it does not know any more.
             if tag in link.channel.consumer_tags:
                 await link.ask(link.channel.basic_cancel, tag)
+            # Not before: one that is forgotten goes on, as long as the connection lasts.
+            if tag in shelf.consumers:
+                shelf.consumers.remove(tag)
 
     async def _shut(self, shelf: Shelf, tickets: Sequence[Ticket] = ()) -> None:
         async with self._working:
