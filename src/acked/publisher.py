@@ -19,7 +19,7 @@ import os
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from acked.broker import Broker
 from acked.errors import BrokerError, BrokerUnavailable
@@ -77,6 +77,7 @@ class Publisher:
         self._gathering = threading.Condition(threading.Lock())
         self._writer: threading.Thread | None = None
         self._closed = False
+        self._inside: set[int] = set()  # threads that hold a lock of ours, by ident
 
     def send(self, messages: Sequence[Message]) -> None:
         """Store *messages*: all or none, durable when it returns.
@@ -86,14 +87,15 @@ class Publisher:
         """
         # A soft time limit strikes after the write, so that its outcome is known.
         with shielded():
-            if not self._pending and self._turn.acquire(blocking=False):
-                try:
-                    self._broker.send(messages)
-                finally:
-                    self._turn.release()
-                return
-            own = _Send(messages)
-            self._leave_to_writer(own)
+            with self._entered():
+                if not self._pending and self._turn.acquire(blocking=False):
+                    try:
+                        self._broker.send(messages)
+                    finally:
+                        self._turn.release()
+                    return
+                own = _Send(messages)
+                self._leave_to_writer(own)
             try:
                 own.over.acquire()
             except BaseException:  # Ctrl-C; what the writer has not taken yet is not sent
@@ -105,7 +107,8 @@ class Publisher:
     async def asend(self, messages: Sequence[Message]) -> None:
         """`send` for coroutines. One that is cancelled before its turn sends nothing."""
         own = _Send(messages, asyncio.get_running_loop().create_future())
-        self._leave_to_writer(own)
+        with self._entered():
+            self._leave_to_writer(own)
         assert own.future is not None
         await own.future
 
@@ -118,18 +121,42 @@ class Publisher:
         if writer is not None and writer is not threading.current_thread():
             writer.join()
 
+    @contextlib.contextmanager
+    def _entered(self) -> Generator[None]:
+        """The calling thread takes locks, for which a signal handler or a `__del__` that came in
+        between would wait for ever."""
+        thread = threading.get_ident()
+        if thread in self._inside:
+            raise BrokerError(
+                "this thread is about to send already: it was interrupted by a signal handler or a "
+                "__del__ that sends as well. Let that set a flag, and send afterwards.",
+                nothing_stored=True,
+            )
+        self._inside.add(thread)
+        try:
+            yield
+        finally:
+            self._inside.discard(thread)
+
     def _leave_to_writer(self, own: _Send) -> None:
         with self._gathering:
             if self._closed:
                 raise BrokerError(
                     "the application is closed; its broker is let go of", nothing_stored=True
                 )
-            self._pending.append(own)
             if self._writer is None:
-                self._writer = threading.Thread(
+                writer = threading.Thread(
                     target=self._write_on, name="acked-publisher", daemon=True
                 )
-                self._writer.start()
+                try:
+                    writer.start()
+                except RuntimeError as error:
+                    # Nothing is left to a writer that is not there: the next to come tries again.
+                    raise BrokerError(
+                        f"{error}, which sending from several threads needs", nothing_stored=True
+                    ) from None
+                self._writer = writer
+            self._pending.append(own)
             self._gathering.notify()
 
     def _withdraw(self, own: _Send) -> None:

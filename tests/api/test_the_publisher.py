@@ -286,3 +286,56 @@ def test_a_forked_child_starts_with_an_empty_publisher(gate: Gate) -> None:
 def test_a_publisher_takes_any_broker() -> None:
     broker: Broker = MemoryBroker()
     Publisher(broker).send([])
+
+
+def test_a_writer_that_cannot_be_started_fails_one_send_and_hangs_no_other(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Publisher(gate)
+    senders = pile_up(publisher, gate, "a")
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "acked-publisher":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(BrokerError, match="can't start new thread") as caught:
+            publisher.send([message("b")])
+        assert caught.value.nothing_stored
+    senders.append(Sender(publisher, "c"))
+    until(lambda: len(publisher._pending) == 1)
+    finish(gate, senders)
+    last = Sender(publisher, "d")
+    last.join(30)
+    assert not last.is_alive()
+    assert gate.writes == [["a"], ["c"], ["d"]]
+
+
+def test_a_signal_handler_that_sends_in_the_midst_of_a_send_is_told_so() -> None:
+    broker = MemoryBroker()
+    publisher = Publisher(broker)
+    seen: list[BrokerError] = []
+    send = broker.send
+
+    def handler(*_: object) -> None:
+        try:
+            publisher.send([message("from the handler")])
+        except BrokerError as error:
+            seen.append(error)
+
+    def interrupted(messages: Sequence[Message]) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        send(messages)
+
+    broker.send = interrupted  # type: ignore[method-assign]
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        publisher.send([message("a")])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    (error,) = seen
+    assert error.nothing_stored
+    assert broker.get("a") is not None
