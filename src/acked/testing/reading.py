@@ -244,6 +244,13 @@ class ReadingPromises(Timeline):
         broker.count([Count(101 + KEPT_MINUTES, "default", "shop.scan", "success", 1)])
         assert broker.counted(0, 100) == []
 
+    def test_a_clock_that_was_ahead_ends_no_counter_that_comes_later(self, broker: Engine) -> None:
+        broker.count([Count(100 + 2 * KEPT_MINUTES, "default", "shop.scan", "success", 1)])
+        broker.count([Count(100, "default", "shop.scan", "success", 1)])
+        broker.count([Count(101, "default", "shop.scan", "success", 1)])
+
+        assert len(broker.counted(100, 101)) == 2
+
     def test_queues_are_counted_by_state(self, broker: Engine, clock: ManualClock) -> None:
         since = clock.now()
         self.finished(broker, clock, "a", State.SUCCESS)

@@ -165,10 +165,13 @@ class TaskRecords(Store):
             )
 
     def count(self, counts: Sequence[Count]) -> None:
+        if not counts:
+            return
         with self._lock:
             for each in counts:
                 self._counters[each.minute, each.queue, each.task, each.what] += each.number
-            oldest = max((minute for minute, *_ in self._counters), default=0) - KEPT_MINUTES
+            # Not before the newest there is: one of a clock that was ahead would end them all.
+            oldest = max(each.minute for each in counts) - KEPT_MINUTES
             for key in [key for key in self._counters if key[0] < oldest]:
                 del self._counters[key]
 

@@ -170,10 +170,7 @@ COUNT = Statement(
     ON CONFLICT (minute, queue, task, what) DO UPDATE SET number = c.number + excluded.number
     """
 )
-FORGET_COUNTS = Statement(
-    "DELETE FROM {schema}.counter "
-    "WHERE minute < (SELECT max(minute) FROM {schema}.counter) - $1::bigint"
-)
+FORGET_COUNTS = Statement("DELETE FROM {schema}.counter WHERE minute < $1::bigint")
 COUNTED = Statement(
     """
     SELECT minute, queue, task, what, number FROM {schema}.counter WHERE minute BETWEEN $1 AND $2
@@ -299,8 +296,10 @@ class TaskRecords(Store):
             texts([each.task for each in rows]), texts([each.what for each in rows]),
             int8s([each.number for each in rows]),
         )  # fmt: skip
+        # Not before the newest there is: one of a clock that was ahead would end them all.
+        oldest = rows[-1].minute - KEPT_MINUTES
         self._database.run(
-            Call(COUNT, columns), Call(FORGET_COUNTS, (int8(KEPT_MINUTES),)), repeatable=False
+            Call(COUNT, columns), Call(FORGET_COUNTS, (int8(oldest),)), repeatable=False
         )
 
     def counted(self, first: int, last: int) -> list[Count]:

@@ -285,16 +285,17 @@ class TaskRecords(Store):
         )
 
     def count(self, counts: Sequence[Count]) -> None:
+        if not counts:
+            return
+        # Not before the newest there is: one of a clock that was ahead would end them all.
+        oldest = max(each.minute for each in counts) - KEPT_MINUTES
         rows = [
             (each.minute, storable(each.queue), storable(each.task), each.what, each.number)
             for each in counts
         ]
         with self._database.transaction() as connection:
             connection.executemany(COUNT, rows)
-            connection.execute(
-                "DELETE FROM counter WHERE minute < (SELECT max(minute) FROM counter) - ?",
-                (KEPT_MINUTES,),
-            )
+            connection.execute("DELETE FROM counter WHERE minute < ?", (oldest,))
 
     def counted(self, first: int, last: int) -> list[Count]:
         with self._database.session() as connection:
