@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,6 +269,57 @@ def test_a_file_that_was_deleted_is_soon_made_anew(path: Path) -> None:
     assert broker.get("a") is None
     broker.close()
     other.close()
+
+
+def test_a_file_that_was_deleted_alone_is_made_anew_beside_a_process_that_has_it_open(
+    path: Path,
+) -> None:
+    idle = subprocess.Popen(
+        [
+            sys.executable, "-c",
+            "import sys\n"
+            "from acked.brokers.sqlite import SQLiteBroker\n"
+            "from acked.testing.timeline import message\n"
+            "SQLiteBroker(sys.argv[1]).send([message(f'old-{n}') for n in range(50)])\n"
+            "broker = SQLiteBroker(sys.argv[1])\n"
+            "broker.counts()\n"
+            "print(flush=True)\n"
+            "sys.stdin.read()\n",
+            str(path),
+        ],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert idle.stdout is not None
+    idle.stdout.readline()
+    path.unlink()
+    broker = SQLiteBroker(path)
+
+    try:
+        broker.send([message("a")])
+        assert broker.get("a") is not None
+    finally:
+        idle.communicate()
+        broker.close()
+
+
+def test_a_copy_that_is_in_another_journal_mode_is_put_into_ours(path: Path) -> None:
+    first = SQLiteBroker(path)
+    first.send([message("a")])
+    copy = path.with_name("copy.db")
+    foreign(path, f"VACUUM INTO '{copy}'")
+    first.close()
+
+    broker = SQLiteBroker(copy)
+    assert broker.get("a") is not None
+    reader = apsw.Connection(str(copy))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM task").fetchall()
+
+    broker.send([message("b")])
+
+    assert reader.pragma("journal_mode") == "wal"
+    reader.close()
+    broker.close()
 
 
 def error_of_reading(broker: SQLiteBroker) -> BrokerUnavailable | None:

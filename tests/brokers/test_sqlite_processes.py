@@ -410,3 +410,19 @@ def test_a_datagram_from_a_stranger_does_no_harm(broker: SQLiteBroker) -> None:
 
     broker.send([message("a")])
     broker.wait(["default"], LONG)
+
+
+def test_a_change_during_which_the_connection_was_closed_for_a_fork_is_seen(
+    broker: SQLiteBroker, path: Path
+) -> None:
+    other = SQLiteBroker(path)
+    other.setup()
+    database = broker._database
+    database.thaw(database.freeze())
+    before = database.version()
+
+    database.thaw(database.freeze())
+    other.send([message("a")])
+
+    assert database.version() != before
+    other.close()

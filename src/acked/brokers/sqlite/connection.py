@@ -15,6 +15,7 @@ the interpreter: up to 5 ms at each step when other threads compute.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import threading
@@ -31,7 +32,7 @@ import apsw
 from acked.brokers.sqlite import wal
 from acked.brokers.sqlite.meaning import SPOILED, meaning
 from acked.brokers.sqlite.placement import check_path, check_sqlite
-from acked.brokers.sqlite.schema import set_up
+from acked.brokers.sqlite.schema import in_turn, set_up
 from acked.errors import BrokerUnavailable, ConfigurationError
 
 Value = int | float | str | bytes | None
@@ -89,8 +90,9 @@ class Database:
         session = self.session()
         with session as connection:
             (version,) = fetch(connection, "PRAGMA data_version")[0]
-        # Each connection counts for itself, without what it wrote itself.
-        return id(session), version, connection.total_changes()
+        # Each connection counts for itself, from the same number on, and without what it wrote
+        # itself.
+        return session.number, version, connection.total_changes()
 
     def make(self) -> None:
         """Make the file if it is not there.
@@ -118,8 +120,15 @@ class Database:
         # By us, so that nobody else can read it for even a moment. SQLite gives the files beside
         # it the same rights.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, flags, 0o600))
+        if not path.exists():
+            # In turn: as long as the file is not there, what lies beside it is of one before, which
+            # was removed alone. Processes that have that open still hold its index, and SQLite
+            # would read the new log by it.
+            with in_turn(path.parent):
+                if not path.exists():
+                    for left in ("-wal", "-shm"):
+                        path.with_name(f"{path.name}{left}").unlink(missing_ok=True)
+                    os.close(os.open(path, flags, 0o600))
         self._device = device
 
     def close(self) -> None:
@@ -154,6 +163,7 @@ class Session:
         self.database = database
         # Held during each operation, so that `Database.close` and a fork in another thread wait.
         self.lock = threading.RLock()
+        self.number = 0  # of its connection, among all of this process
         self._connection: apsw.Connection | None = None
         self._file = (0, 0)
         self._next_look = 0.0
@@ -242,7 +252,7 @@ class Session:
         connection = apsw.Connection(
             str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.database.vfs
         )
-        self._connection, self._file = connection, identity
+        self._connection, self._file, self.number = connection, identity, next(_numbers)
         try:
             connection.set_busy_handler(self.patience)
             set_up(connection, path, log_limit=wal.KEPT, checkpoint_after=wal.CHECKPOINT_AFTER)
@@ -273,6 +283,7 @@ def _identity(path: Path) -> tuple[int, int]:
 # SQLite would believe it in the child for every later connection to the same file as well. So
 # this process has none open while it forks.
 
+_numbers = itertools.count(1)
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _forking = threading.Lock()
 _frozen: list[tuple[Database, list[threading.RLock]]] = []

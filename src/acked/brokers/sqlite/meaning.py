@@ -37,8 +37,9 @@ def meaning(error: apsw.Error | OSError, path: Path, timeout: float) -> BrokerEr
             )
         case apsw.CorruptError() | apsw.NotADBError():
             return BrokerError(
-                f"{path} is damaged or no SQLite database ({what}). Restore it from a backup, or "
-                "move it away to start anew."
+                f"{path} is damaged or no SQLite database ({what}). With everything stopped that "
+                "uses it, restore it from a backup, or move it away to start anew; the files "
+                f"{path.name}-wal and {path.name}-shm go with it."
             )
         case apsw.CantOpenError() | apsw.ReadOnlyError() | apsw.PermissionsError() | OSError():
             return BrokerError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import apsw
@@ -37,6 +39,11 @@ def set_up(
     made_by, version = connection.pragma("application_id"), connection.pragma("user_version")
     if (made_by, version) != (APPLICATION_ID, SCHEMA_VERSION):
         _create(connection, path)
+    if connection.pragma("journal_mode") != "wal":
+        # A copy made by VACUUM INTO, or a tool that has changed it. Without the log a reader keeps
+        # writers out, and the end of a commit is not flushed.
+        with in_turn(path.parent):
+            connection.pragma("journal_mode", "WAL")
     connection.pragma("synchronous", "FULL")
     connection.pragma("temp_store", "MEMORY")
     connection.pragma("cache_size", -CACHE_KIB)
@@ -68,11 +75,20 @@ def _is_ours(connection: apsw.Connection, path: Path) -> bool:
     return False
 
 
-def _create(connection: apsw.Connection, path: Path) -> None:
-    # One after the other: SQLite does not wait for the lock that the change to WAL needs.
-    turn = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextlib.contextmanager
+def in_turn(directory: Path) -> Generator[None]:
+    """One after the other, of all who make a database in *directory*."""
+    turn = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(turn)
+
+
+def _create(connection: apsw.Connection, path: Path) -> None:
+    # SQLite does not wait for the lock that the change to WAL needs.
+    with in_turn(path.parent):
         if _is_ours(connection, path):
             return
         connection.pragma("auto_vacuum", "INCREMENTAL")
@@ -82,5 +98,3 @@ def _create(connection: apsw.Connection, path: Path) -> None:
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", SCHEMA_VERSION)
         connection.execute("COMMIT")
-    finally:
-        os.close(turn)
