@@ -27,6 +27,7 @@ from acked.exact import (
     survives,
     too_deep,
 )  # fmt: skip
+from acked.redaction import MASK, is_secret, redact_text
 
 _EMPTY_ARGS, _EMPTY_KWARGS = b"[]", b"{}"
 
@@ -232,9 +233,12 @@ class Arguments:
     def shown(self) -> str:
         """The task with its parameters as they are written: ``shop.scan(url: str)``."""
         parameters = [
-            each.replace(annotation=_Bare(each.annotation))
-            if isinstance(each.annotation, str)  # from __future__ import annotations
-            else each
+            each.replace(
+                annotation=_Bare(each.annotation)
+                if isinstance(each.annotation, str)  # from __future__ import annotations
+                else each.annotation,
+                default=_shown_default(each),
+            )
             for each in self.signature.parameters.values()
         ]
         return f"{self.task}{self.signature.replace(parameters=parameters)}"
@@ -280,8 +284,16 @@ class Arguments:
         yield from kwargs.items()
 
 
+def _shown_default(parameter: inspect.Parameter) -> Any:
+    """The default of *parameter*, redacted."""
+    default = parameter.default
+    if default is parameter.empty or default is None or default == "":
+        return default
+    return _Bare(MASK if is_secret(parameter.name) else redact_text(repr(default)))
+
+
 class _Bare(str):
-    """An annotation that is text, shown without quotes."""
+    """Text that is shown without quotes."""
 
     __slots__ = ()
 

@@ -21,6 +21,12 @@ logger = logging.getLogger("acked.audit")
 KEPT = 500
 """Entries for the page. The log has them all."""
 
+KEPT_REFUSED = 100
+"""Further entries, of logins and forms that were refused: anybody can make those."""
+
+ACTION_LIMIT = 200
+"""Characters of an action: that of a refused form is the path it was sent to."""
+
 TARGET_LIMIT = 2_000
 """Characters of what it was done to."""
 
@@ -69,7 +75,8 @@ def note(
 ) -> Entry:  # fmt: skip
     """Write an entry to the log. What is given back is without the ids, however many there were."""
     entry = Entry(
-        number=next(_numbers), at=time.time(), who=one_line(who[:200]), action=action,
+        number=next(_numbers), at=time.time(), who=one_line(who[:200]),
+        action=one_line(action[:ACTION_LIMIT]),
         target=_shown(target), count=count, source=source, outcome=_shown(outcome),
     )  # fmt: skip
     parts = list(_lines_of(ids)) or [[]]
@@ -83,6 +90,8 @@ class Audit:
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
+        # Apart, so that strangers cannot push out what was done.
+        self._refused: deque[Entry] = deque(maxlen=KEPT_REFUSED)
         self._lock = threading.Lock()
 
     def note(
@@ -95,13 +104,14 @@ class Audit:
             ids=ids,
         )  # fmt: skip
         with self._lock:
-            self._entries.append(entry)
+            (self._refused if outcome.startswith("refused") else self._entries).append(entry)
         return entry
 
     def latest(self) -> list[Entry]:
         """The newest first."""
         with self._lock:
-            return list(reversed(self._entries))
+            both = [*self._entries, *self._refused]
+        return sorted(both, key=lambda entry: entry.number, reverse=True)
 
     def entry(self, number: int) -> Entry | None:
         """One of those in memory."""

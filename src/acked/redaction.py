@@ -50,7 +50,13 @@ _PLACEHOLDER = (
     r"(?<=://user:)password@host(?![^\s:/,])(?![^\s/?#]*@)"
     r"|PASSWORD@[^\s/?#@]*/\.\.\.(?!\w)"
 )
-_URL_PASSWORD = re.compile(rf"(://[^\s:/@]*:)(?!{_PLACEHOLDER})[^\s/?#]*@")
+# Text is cut before it is stored or searched, and the cut may be inside of a password: there is no
+# @ then, and what is not a port may be one. `acked.failure` says where it has cut.
+_URL_PASSWORD = re.compile(
+    rf"(://[^\s:/@]*:)(?!{_PLACEHOLDER})"
+    r"(?:[^\s/?#]*@|(?!\d{0,5}(?:\Z|\n…))[^\s/?#\]]+(?=\Z|\n…\ \d))"
+)
+_REST_OF_PASSWORD = re.compile(r"(?<=left out …\n)/{0,2}[^\s/?#@]*@")
 
 
 def is_secret(key: str) -> bool:
@@ -97,5 +103,6 @@ def redact_text(text: str) -> str:
     It would rather hide a harmless word (``unexpected token: …``) than show a secret.
     """
     text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+    text = _REST_OF_PASSWORD.sub(f"{MASK}@", text)
     text = _HEADER_LINE.sub(rf"\1{MASK}", text)
     return _NAMED_VALUE.sub(rf"\1{MASK}", text)

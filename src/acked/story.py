@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -296,6 +297,12 @@ def _failure(failure: Failure | None) -> FailureView | None:
     )
 
 
+def share_of(progress: Progress) -> float | None:
+    """How far it is, 0.0 to 1.0 where the task counts as it should; None where nobody can say."""
+    share = progress.done / progress.total if progress.total > 0 else math.inf
+    return share if math.isfinite(share) else None
+
+
 def progress_view(progress: Progress | None) -> ProgressView | None:
     """*progress*, redacted."""
     if progress is None:
@@ -303,7 +310,7 @@ def progress_view(progress: Progress | None) -> ProgressView | None:
     return ProgressView(
         done=progress.done,
         total=progress.total,
-        share=progress.done / progress.total if progress.total > 0 else None,
+        share=share_of(progress),
         message=redact_text(progress.message),
         meta=redact(progress.meta),
         at=moment(progress.at),

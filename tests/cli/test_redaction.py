@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 
+from acked.failure import failure_of
 from acked.redaction import SECRET_KEYS, is_secret, redact, redact_positional, redact_text
 
 
@@ -143,3 +145,21 @@ def test_redacting_twice_is_redacting_once() -> None:
 def test_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     # Not a measurement: where a pattern backtracks, this takes hours.
     redact_text((piece * 300_000)[:300_000])
+
+
+URL = " cannot connect to postgresql://shop:S3CRETPASSWORD@db/shop"
+
+
+@pytest.mark.parametrize("length", range(900, 1000, 3))
+def test_a_password_is_not_shown_for_being_cut_in_two(length: int) -> None:
+    for text, cut in ("x" * length + URL, 1_000), ("x" * (length + 1_000) + URL, 2_000):
+        assert "S3C" not in redact_text(text[:cut])
+    for n in range(4_000 + length - 900, 4_120, 33):
+        head, tail = "x" * n + URL + "y" * 9_000, "y" * 9_000 + URL + "x" * n
+        for text in head, tail:
+            assert not re.search("S3C|WORD", redact_text(failure_of(ValueError(text)).message))
+
+
+def test_a_port_is_no_password() -> None:
+    for text in "see http://host:8080", "http://[::1]:80", "amqp://h:5672\n":
+        assert redact_text(text) == text

@@ -114,3 +114,12 @@ def test_entries_of_one_process_have_numbers_of_their_own_and_the_oldest_are_for
         one.note(who="?", action="x", source="?")
     assert one.entry(numbers[0]) is None
     assert len(one.latest()) == KEPT
+
+
+def test_strangers_do_not_push_deeds_out_of_the_audit() -> None:
+    audit = Audit()
+    audit.note(who="ada", action="purge", source="x", target="mails")
+    for _ in range(1_000):
+        audit.note(who="?", action="POST /do/" + "z" * 60_000, source="y", outcome="refused: no")
+    assert audit.latest()[-1].who == "ada"
+    assert sum(len(each.action) for each in audit.latest()) < 100_000

@@ -26,7 +26,7 @@ from acked.dashboard.permissions import Action
 from acked.dashboard.sessions import Sessions
 from acked.dashboard.users import Users
 from acked.hosts import is_loopback
-from acked.pages.protection import address_of
+from acked.pages.protection import address_of, host_in
 
 logger = logging.getLogger("acked.dashboard")
 
@@ -142,8 +142,20 @@ def is_local(request: Request) -> bool:
     if any(name in request.headers for name in FORWARDED):
         return False
     host = request.headers.get("host", "")
+    # A proxy may add nothing, as nginx does by default; but browsers know where they are, and none
+    # speaks the HTTP of nginx before 1.29.7.
+    if request.scope.get("http_version") == "1.0" or not _knows_as(request, host):
+        return False
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     return is_loopback(name) and is_loopback(address_of(request))
+
+
+def _knows_as(request: Request, host: str) -> bool:
+    """Whether the browser, where it tells, knows this site as *host*."""
+    told = [request.headers.get("origin")]
+    if request.headers.get("sec-fetch-site") == "same-origin":
+        told.append(request.headers.get("referer"))
+    return all(each is None or host_in(each) == host for each in told)
 
 
 # -- cookies and forms -----------------------------------------------------------------------------

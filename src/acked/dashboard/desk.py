@@ -110,7 +110,8 @@ class Desk:
     def _notice(self, visit: Visit) -> Entry | None:
         """What this visitor has just done, where he was led back from it."""
         number = visit.asked("entry")
-        entry = self.audit.entry(int(number)) if number.isascii() and number.isdigit() else None
+        is_one = number.isascii() and number.isdigit() and len(number) <= 18
+        entry = self.audit.entry(int(number)) if is_one else None
         return entry if entry is not None and entry.who == visit.visitor.name else None
 
 

@@ -32,6 +32,10 @@ def _deed(visit: Visit) -> Deed | None:
     return DEEDS.get(visit.request.path_params["deed"])
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def _named(selected: list[str]) -> str:
     return f"{len(selected)} selected tasks" if len(selected) > 1 else "".join(selected)
 
@@ -186,7 +190,7 @@ async def _do_to_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
     asked, wrong = Query.parse(pairs)
     query = narrowed(asked, deed)
     before = visit.typed("before")
-    if wrong or query is None or not before.isascii() or not before.isdigit():
+    if wrong or query is None or not _is_number(before):
         return desk.wrong(visit, "Nothing to do", " ".join(wrong) or "Nothing can match.", 400)
 
     target, ids = query.in_words(), list[str]()
@@ -204,7 +208,7 @@ async def _do_to_matching(desk: Desk, visit: Visit, deed: Deed) -> Response:
     desk.reader.forget()
     entry = desk.note(visit, deed.name, target=target, count=count, ids=ids)
     so_far = visit.typed("so_far")
-    total = count + (int(so_far) if so_far.isascii() and so_far.isdigit() else 0)
+    total = count + (int(so_far) if _is_number(so_far) else 0)
     if further is None:
         return led_back(visit, "/tasks", entry=entry.number)
     fields = [

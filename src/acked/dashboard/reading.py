@@ -21,7 +21,7 @@ from acked.delivery import State
 from acked.pages.cached import Cached
 from acked.record import Record
 from acked.redaction import redact_text
-from acked.story import Story, parameter_names, story, task_line
+from acked.story import Story, parameter_names, share_of, story, task_line
 
 AGAIN_AFTER = 2.0
 """Seconds between two counts of the queues."""
@@ -78,9 +78,9 @@ def row_of(record: Record, now: float) -> Row:
         id=line.id, task=line.task, state=line.state, queue=line.queue, attempts=line.attempts,
         losses=line.losses, sent=record.sent, due=record.due, claimed=record.claimed,
         finished=record.finished, worker=record.consumer, reason=line.reason,
-        error=redact_text(str(failed)[:1_000]) if failed else "",
+        error=redact_text(str(failed))[:1_000] if failed else "",
         ran=None if record.claimed is None or end is None else max(0.0, end - record.claimed),
-        progress=done.done / done.total if running and done and done.total > 0 else None,
+        progress=share_of(done) if running and done else None,
     )  # fmt: skip
 
 

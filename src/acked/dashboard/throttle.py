@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from acked.pages.caps import network_of
+
 WINDOW = 15 * 60.0
 """Seconds for which a failed login is remembered."""
 
@@ -50,7 +52,7 @@ class Throttle:
     def succeeded(self, name: str, address: str) -> None:
         """A login did not fail."""
         with self._lock:
-            self._failures.pop((name, address), None)
+            self._failures.pop((name, network_of(address)), None)
 
     def _wait(self, key: Key, limit: int, now: float) -> float:
         times = self._failures.get(key)
@@ -60,6 +62,7 @@ class Throttle:
 
 
 def _limits(name: str, address: str) -> tuple[tuple[Key, int], ...]:
+    address = network_of(address)
     return (
         ((name, address), PER_NAME_AND_ADDRESS),
         (("", address), PER_ADDRESS),

@@ -55,11 +55,11 @@ def keys_of(*, task_ids: frozenset[str], names: Iterable[str], address: str | No
     """What a stream is counted by: its tasks, its visitor's names and its client's address."""
     keys: list[_Key] = [("tasks", task_ids), *(("name", name) for name in names)]
     if address is not None:
-        keys.append(("address", _network(address)))
+        keys.append(("address", network_of(address)))
     return keys
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """Where *address* is from. Whoever has an IPv6 address has all of its /64."""
     try:
         found = ipaddress.ip_address(address)

@@ -111,6 +111,8 @@ class Live:
                 if time.monotonic() - asked >= self._limits.recheck:
                     shown = [await self._rights.to_any(request, token) for token in tokens]
                     asked = time.monotonic()
+                    if not _ids_of(shown) <= watch.ids:
+                        return  # He may see more than before: the page asks anew.
                 if watch.away is not away:
                     away = watch.away
                     last.clear()

@@ -74,7 +74,15 @@ def is_same_origin(request: Request) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+    return origin is not None and host_in(origin) == request.headers.get("host")
+
+
+def host_in(address: str) -> str | None:
+    """Host and port of a URL; None where it is none."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return None
 
 
 def address_of(request: Request) -> str:

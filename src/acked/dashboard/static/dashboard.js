@@ -74,7 +74,8 @@ async function look() {
       headers: { "x-acked-refresh": "1" },
       signal: AbortSignal.timeout(15_000),
     });
-    if (answer.redirected) location.reload(); // to the login
+    // To the login, or to the page that says that it is gone, or not for this visitor any more.
+    if (answer.redirected || (answer.status >= 400 && answer.status < 500)) return location.reload();
     if (answer.status >= 500) throw new Error("away");
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const selecting = getSelection()?.type === "Range";
