@@ -320,7 +320,7 @@ def prepare(
         args, kwargs = task.load_arguments(message)
     except MessageUnreadable as error:
         return _reject(held, error, policy, now, name, consumer)
-    except Exception as error:  # the arguments do not fit the function or its annotations
+    except BaseException as error:  # they do not fit the function or its annotations
         return _refuse(held, Raised(failure_of(error)), policy, now, name)
     request = Request(
         message=message, delivery=held, policy=policy, records=records, args=args, kwargs=kwargs,

@@ -330,7 +330,7 @@ def test_a_signal_handler_that_sends_in_the_midst_of_a_send_is_told_so() -> None
         signal.raise_signal(signal.SIGUSR1)
         send(messages)
 
-    broker.send = interrupted  # type: ignore[method-assign]
+    broker.send = interrupted  # type: ignore[method-assign] # the signal comes in its midst
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         publisher.send([message("a")])

@@ -79,9 +79,13 @@ class Guard:
         self._kill_at = kill_at
 
     def _run(self) -> None:
+        seen, turns = self._pulse, 0
         while not self._ended.wait(TICK):
             now, kill_at = time.monotonic(), self._kill_at
-            hung = now - self._pulse
+            # In turns of this thread, not by the clock: where the whole process was stopped
+            # (SIGSTOP, a frozen container), the loop has not hung.
+            seen, turns = self._pulse, turns + 1 if seen == self._pulse else 0
+            hung = turns * TICK
             if hung > self._patience:
                 try:
                     logger.critical("the supervisor has hung for %.0f s; it ends", hung)

@@ -52,6 +52,15 @@ def raise_in_thread(thread: int) -> None:
         )
 
 
+class _InCoroutine(SoftTimeLimitExceeded, asyncio.CancelledError):
+    """The soft limit as a coroutine sees it: a cancellation as well, since that is what
+    `asyncio.TaskGroup` and `asyncio.wait_for` wait for to cancel what they have started."""
+
+
+_InCoroutine.__name__ = _InCoroutine.__qualname__ = SoftTimeLimitExceeded.__qualname__
+_InCoroutine.__module__ = SoftTimeLimitExceeded.__module__
+
+
 @types.coroutine
 def with_soft_limit(
     coroutine: Coroutine[Any, Any, Any], passed: Callable[[], bool]
@@ -78,7 +87,7 @@ def with_soft_limit(
                 task = asyncio.current_task()
                 if task is not None:
                     task.uncancel()
-                error = SoftTimeLimitExceeded()
+                error = _InCoroutine()
             else:
                 error = cancelled
         except BaseException as other:

@@ -14,6 +14,7 @@ its own, which are indented.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, TextIO
 
 from acked.errors import ConfigurationError
@@ -76,6 +78,7 @@ def configure(
         )
     if log_format not in FORMATS:
         raise ConfigurationError(f"log_format must be text or json, got {log_format!r}.")
+    _never_raise()
     root = logging.getLogger()
     ours = (_Handler, _TaskHandler)
     root.handlers[:] = [each for each in root.handlers if not isinstance(each, ours)]
@@ -95,6 +98,23 @@ def configure(
         # The worker's own lines are not the task's, and cost something each.
         logging.getLogger("acked").setLevel(number)
     logging.captureWarnings(True)
+
+
+def _never_raise() -> None:
+    """What a handler or a filter of the application raises ends no line of acked's own, or it
+    would decide how an attempt ends, and end threads of the worker."""
+    for name, known in list(logging.Logger.manager.loggerDict.items()):
+        if name.partition(".")[0] == "acked" and isinstance(known, logging.Logger):
+            handle = partial(_handle, type(known).handle, known)
+            known.handle = handle  # type: ignore[method-assign] # for it alone
+
+
+def _handle(
+    handle: Callable[[logging.Logger, logging.LogRecord], None], logger: logging.Logger,
+    record: logging.LogRecord,
+) -> None:  # fmt: skip
+    with contextlib.suppress(Exception):
+        handle(logger, record)
 
 
 def say_always(text: str) -> None:

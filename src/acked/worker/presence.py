@@ -49,7 +49,9 @@ class Presence:
         if header.get("format") != FORMAT:
             raise ValueError(f"presence file {path} has format {header.get('format')!r}")
         self.worker: str = header["worker"]
-        mapped = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # Not by its path: the file may have been deleted (a cleaner of temporary files), and a
+        # fork server that is started later has the descriptor all the same.
+        mapped = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
         try:
             self._map = mmap.mmap(mapped, 0)
         finally:
@@ -134,7 +136,7 @@ def read(directory: Path, worker: str) -> Presence | None:
         return None
     try:
         return Presence(path, descriptor)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         os.close(descriptor)
         return None
 
@@ -168,7 +170,7 @@ def dead(directory: Path, *, known: str) -> Iterator[Presence]:
             yield Presence(path, descriptor)
         except BlockingIOError:
             os.close(descriptor)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # Not a presence file of this format: its worker's lease will speak for it.
             os.close(descriptor)
 

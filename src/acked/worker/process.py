@@ -357,7 +357,7 @@ class TaskProcess:
             except BrokerError as error:
                 logger.error("cannot reach the broker: %s", error)
                 time.sleep(BROKER_PAUSE)
-            except Exception:
+            except BaseException:
                 logger.exception("the watcher goes on")
                 time.sleep(BROKER_PAUSE)
         self._write_the_rest()

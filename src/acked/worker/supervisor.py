@@ -409,6 +409,10 @@ class Supervisor:
         self._servers.failed(server)
         for place in self._places:
             if place.generation == server.generation and (place.pid is not None or place.asked):
+                if place.pid is not None:
+                    # What their tasks started has nobody left who would end it.
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(place.pid, signal.SIGKILL)
                 self._process_ended(place, "its fork server died", clean=False)
 
 
