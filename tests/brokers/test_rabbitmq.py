@@ -48,15 +48,15 @@ TIMEOUT = 2.0
 def at_hand(broker: RabbitMQBroker, count: int) -> Iterator[None]:
     """*count* messages have arrived, and none goes back, as somebody waits."""
     with broker._sessions.use() as session:
-        consumer = session.consumer
-        consumer.come(["default"], waiting=1)
+        shelves = session.consumer.shelves
+        shelves.come(["default"], waiting=1)
         try:
-            session.ask(consumer.open(["default"], count))
-            shelf = consumer._shelves["default"]
+            session.ask(session.consumer.open(["default"], count))
+            shelf = shelves._shelves["default"]
             until(lambda: len(shelf.tickets) == count, f"{count} messages")
             yield
         finally:
-            consumer.come(["default"], waiting=-1)
+            shelves.come(["default"], waiting=-1)
 
 
 def try_to_claim(broker: RabbitMQBroker) -> list[Delivery]:
@@ -631,7 +631,7 @@ class TestUnwellLines:
             for task_id, queue in (("c", "bad"), ("b", "default"), ("d", "bad")):
                 each = message(task_id, queue=queue)
                 owed = Outgoing.of_message(each, encode(each), time.time())
-                session.tell(session.publisher.owe, owed, partial(paid.append, task_id))
+                session.tell(session.debts.owe, owed, partial(paid.append, task_id))
 
         until(lambda: paid, "the message of another queue", within=PATIENCE / 2)
 
@@ -656,7 +656,7 @@ class TestUnwellLines:
         with broker._sessions.use() as session:
             publisher = session.publisher
             before = publisher._sent
-            session.ask(publisher.publish_or_owe(owed))
+            session.ask(session.debts.publish_or_owe(owed))
             until(lambda: publisher._sent >= before + 6, "two tries together, and more")
             link = session.ask(publisher.get_ready())
             copies = session.ask(link.ready(line("default", 0))) - 1

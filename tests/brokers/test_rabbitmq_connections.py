@@ -11,9 +11,9 @@ import pytest
 from pika.exceptions import AMQPError, ChannelWrongStateError
 
 from acked.brokers.rabbitmq import RabbitMQBroker
-from acked.brokers.rabbitmq.consuming import UNASKED
 from acked.brokers.rabbitmq.link import Link
 from acked.brokers.rabbitmq.outgoing import Outgoing
+from acked.brokers.rabbitmq.shelf import UNASKED
 from acked.brokers.rabbitmq.topology import delay, line
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.testing.timeline import message, settlements
@@ -64,16 +64,16 @@ class TestLostWhilePublishing:
         broker.send([message("a")])
         (held,) = claim(broker, 1)
         with broker._sessions.use() as session:
-            publish, failed = session.publisher._publish, []
+            publish, failed = session.publisher.publish_once, []
 
         async def fail(messages: Sequence[Outgoing]) -> Any:
             failed.append(messages)
             raise error
 
-        monkeypatch.setattr(session.publisher, "_publish", fail)
+        monkeypatch.setattr(session.publisher, "publish_once", fail)
         assert broker.settle([settlements(held, broker.clock.now())["unstarted"]]) == []
         until(lambda: len(failed) == 2, "a try to pay what is owed")
-        monkeypatch.setattr(session.publisher, "_publish", publish)
+        monkeypatch.setattr(session.publisher, "publish_once", publish)
         assert claim(broker, 1)[0].id == "a"
 
     def test_a_question_on_a_connection_that_has_ended_says_so(self, connect: Opener) -> None:
@@ -128,7 +128,7 @@ class TestAlarms:
             server.alarm(False)
 
         with worker._sessions.use() as session:
-            until(lambda: not session.publisher._owed, "the early ones in their delays")
+            until(lambda: not session.debts._owed, "the early ones in their delays")
             link = session.ask(session.publisher.get_ready())
             assert session.ask(link.ready(delay(3599))) == UNASKED
 

@@ -123,7 +123,7 @@ class TestLargeMessages:
 
         assert "task 'b' has" in caplog.text
         with broker._sessions.use() as session:
-            until(lambda: not session.publisher._owed, "an end of the debts")
+            until(lambda: not session.debts._owed, "an end of the debts")
 
     def test_it_is_sent_once_rabbitmq_takes_it(
         self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch

@@ -7,19 +7,16 @@ come for `HOLD` seconds, as when the process runs a long task, the shelf is *shu
 no more, and what is on it goes back, for another process to take: to the end of its line (seen with
 3.10.8, where a queue has no limit of deliveries). The next claim opens it again.
 
-The lock guards the shelves and the tags, which callers' threads and the loop's thread share.
-Everything else is used in the loop's thread alone.
+The shelves are for any thread. Everything else is used in the loop's thread alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika.exceptions import AMQPError, ChannelClosedByBroker
@@ -29,8 +26,8 @@ from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link, LinkLost
 from acked.brokers.rabbitmq.mending import ANSWER, INTERNAL_ERROR, Silent, Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
-from acked.brokers.rabbitmq.shelf import Shelf, Ticket
-from acked.brokers.rabbitmq.topology import DEAD, has_lines, lines, queue_of
+from acked.brokers.rabbitmq.shelf import Shelf, Shelves, Ticket, prefetch_for
+from acked.brokers.rabbitmq.topology import DEAD, has_lines, lines
 from acked.errors import BrokerError, BrokerRefused
 
 logger = logging.getLogger("acked.broker")
@@ -50,7 +47,7 @@ ON_THE_WAY = 0.002
 PAUSED = 0.5
 """Seconds after which a paused queue is looked at again."""
 
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 5.0
 """Seconds after which a queue that cannot be consumed is tried again, at most."""
 
 SHARE = 0.6
@@ -58,12 +55,6 @@ SHARE = 0.6
 
 ON_TIME = 0.5
 """Seconds that a suspect's answer takes longer, with the connection that it is asked on."""
-
-UNASKED = 8
-"""As many, while nobody has claimed yet."""
-
-AT_MOST = 512
-"""Messages of one line that are on the shelf or on their way to it."""
 
 
 class Consumer:
@@ -88,12 +79,10 @@ class Consumer:
         self._on_delivery = on_delivery
         self._link: Link | None = None
         self._opening = Lasting(self._open)
-        self._number = 0
         self._consumers = 0
         self._suspects = suspects
         self._working = asyncio.Lock()
-        self._lock = threading.Lock()
-        self._shelves: dict[str, Shelf] = {}
+        self.shelves = Shelves()
         self._unacknowledged: dict[int, None] = {}
         # Queues are durable, and a lost connection is no sign that they are gone: while connections
         # break often, asking for each once more would keep a process from consuming at all.
@@ -101,73 +90,16 @@ class Consumer:
         self._keeper: asyncio.Task[None] | None = None
         self._arrived: asyncio.Event | None = None
 
-    # From any thread
-
     @property
     def is_lost(self) -> bool:
-        """Whether the connection has ended."""
+        """Whether the connection has ended. From any thread."""
         link = self._link
         return link is None or link.lost is not None
 
     def is_open(self, queues: Sequence[str], limit: int | None = None) -> bool:
-        """Whether every one of *queues* is consumed, about as far ahead as *limit* needs."""
-        now, lost = time.monotonic(), self.is_lost
-        with self._lock:
-            for queue in queues:
-                shelf = self._shelves.get(queue)
-                if shelf is None:
-                    return False
-                shelf.touched = now
-                if now >= shelf.shut_until and (lost or not _fits(shelf.prefetch, limit)):
-                    return False
-        return True
-
-    def holds(self, queues: Sequence[str]) -> bool:
-        """Whether anything of *queues* is there to be claimed."""
-        with self._lock:
-            return any(q in self._shelves and self._shelves[q].tickets for q in queues)
-
-    def take(self, queues: Sequence[str], limit: int) -> list[Ticket]:
-        """Up to *limit* tickets: earlier queues first, in each as they sort."""
-        taken: list[Ticket] = []
-        with self._lock:
-            for queue in queues:
-                shelf = self._shelves.get(queue)
-                while shelf is not None and shelf.tickets and len(taken) < limit:
-                    taken.append(heapq.heappop(shelf.tickets))
-        return taken
-
-    def put_back(self, tickets: Iterable[Ticket]) -> None:
-        """Let *tickets* be taken again."""
-        with self._lock:
-            for ticket in tickets:
-                if ticket.link == self._number:
-                    shelf = self._shelves[queue_of(ticket.message.line)]
-                    heapq.heappush(shelf.tickets, ticket)
-
-    def come(self, queues: Sequence[str], *, waiting: int) -> None:
-        """Somebody begins (1) or ends (-1) to wait for *queues*."""
-        now = time.monotonic()
-        with self._lock:
-            for queue in queues:
-                shelf = self._shelves.setdefault(queue, Shelf(queue))
-                shelf.waiters += waiting
-                shelf.touched = now
-
-    def opens_again(self, queues: Sequence[str]) -> float | None:
-        """Monotonic time at which the first of *queues* that is paused is looked at again."""
-        now = time.monotonic()
-        with self._lock:
-            times = [self._shelves[q].shut_until for q in queues if q in self._shelves]
-        return min((each for each in times if each > now), default=None)
-
-    def resume(self, queue: str) -> None:
-        """*queue* may no longer be paused."""
-        with self._lock:
-            if queue in self._shelves:
-                self._shelves[queue].shut_until = 0.0
-
-    # In the loop's thread
+        """Whether each of *queues* is consumed, about as far ahead as *limit* needs, or left alone
+        for now. From any thread."""
+        return self.shelves.are_filled(queues, limit, lost=self.is_lost)
 
     async def open(self, queues: Sequence[str], limit: int | None = None) -> None:
         """Consume *queues*, far enough ahead for claims of *limit*. One that cannot be consumed is
@@ -179,10 +111,11 @@ class Consumer:
         async with self._working:
             link = await self._get_link()
             unwell: dict[str, BrokerError] = {}
-            while wrong := self._wrong(queues, limit):
+            # Those last whose lines may not answer.
+            while wrong := sorted(self.shelves.wrong(queues, limit), key=self._is_doubtful):
                 shelf = wrong[0]
                 try:
-                    await self._fill(link, shelf, _prefetch(limit))
+                    await self._fill(link, shelf, prefetch_for(limit))
                 except (Silent, BrokerRefused) as error:
                     unwell[shelf.queue] = error
                     self._rest(shelf, error)
@@ -195,9 +128,9 @@ class Consumer:
         """Nothing of *queues* is here: wait for what RabbitMQ says it has, if it says so."""
         async with self._working:
             link = await self._get_link()
-            names = [name for queue in queues if not self._is_shut(queue) for name in lines(queue)]
-            found = any([await link.ready(name) > 0 for name in names])
-        if self.holds(queues):
+            awake = [queue for queue in queues if not self.shelves.is_shut(queue)]
+            found = any([await link.ready(name) > 0 for queue in awake for name in lines(queue)])
+        if self.shelves.hold(queues):
             return
         self._arrived = arrived = asyncio.Event()
         with contextlib.suppress(TimeoutError):
@@ -230,16 +163,16 @@ class Consumer:
             return  # RabbitMQ delivers them again; the ledger knows what became of them.
         try:
             for ticket in dead:
-                if ticket.link == self._number:
+                if ticket.link == self.shelves.link:
                     self._unacknowledged.pop(ticket.tag, None)
                     link.channel.basic_reject(ticket.tag, requeue=False)
-            self._acknowledge(link, {t.tag for t in done if t.link == self._number})
+            self._acknowledge(link, {t.tag for t in done if t.link == self.shelves.link})
         except AMQPError as error:
             logger.debug("not acknowledged: %s", error)
 
     def pause(self, queue: str, tickets: Sequence[Ticket]) -> None:
         """*queue* is paused: give *tickets* and all the rest back, and come again later."""
-        shelf = self._shelves.get(queue)
+        shelf = self.shelves.get(queue)
         if shelf is not None:
             shelf.shut_until = time.monotonic() + PAUSED
             asyncio.get_running_loop().create_task(self._shut(shelf, tickets))
@@ -253,11 +186,6 @@ class Consumer:
         """End the connection at once."""
         if self._link is not None:
             self._link.abort()
-
-    def _is_shut(self, queue: str) -> bool:
-        with self._lock:
-            shelf = self._shelves.get(queue)
-            return shelf is not None and shelf.shut_until > time.monotonic()
 
     async def _get_link(self) -> Link:
         link = self._link
@@ -281,20 +209,8 @@ class Consumer:
             await self._suspects.make(link, name)
             self._made.add(name)
 
-    def _wrong(self, queues: Iterable[str], limit: int | None) -> list[Shelf]:
-        """The shelves that are to be filled otherwise for claims of *limit* from *queues*; those
-        last whose queues may not answer."""
-        found: list[Shelf] = []
-        with self._lock:
-            for queue in queues:
-                shelf = self._shelves.setdefault(queue, Shelf(queue))
-                shelf.touched = time.monotonic()
-                if shelf.shut_until <= shelf.touched and not _fits(shelf.prefetch, limit):
-                    found.append(shelf)
-        return sorted(found, key=lambda shelf: self._is_doubtful(shelf.queue))
-
-    def _is_doubtful(self, queue: str) -> bool:
-        return not has_lines(queue) or self._suspects.has(lines(queue))
+    def _is_doubtful(self, shelf: Shelf) -> bool:
+        return not has_lines(shelf.queue) or self._suspects.has(lines(shelf.queue))
 
     def _rest(self, shelf: Shelf, error: BrokerError) -> None:
         """Leave *shelf* alone, for longer each time."""
@@ -312,9 +228,10 @@ class Consumer:
             BrokerError: RabbitMQ cannot be reached, or refuses.
         """
         names = lines(shelf.queue)
+        patience = ON_TIME if shelf.failures else ANSWER + ON_TIME
         try:
             # Not for as long as it takes to mend them, which goes on.
-            await asyncio.wait_for(self._suspects.clear(names), ANSWER + ON_TIME)
+            await asyncio.wait_for(self._suspects.clear(names), patience)
         except TimeoutError:
             raise Silent(f"the lines of the queue {shelf.queue!r} do not answer yet") from None
         try:
@@ -342,7 +259,7 @@ class Consumer:
 
     async def _consume(self, link: Link, shelf: Shelf, prefetch: int) -> None:
         await link.ask(link.channel.basic_qos, prefetch_count=prefetch)
-        number, shelf.consumers = self._number, []
+        number, shelf.consumers = self.shelves.link, []
 
         def arrived(_: Any, method: Any, properties: Any, body: bytes) -> None:
             self._on_message(shelf, number, method, properties, body)
@@ -372,11 +289,9 @@ class Consumer:
                 return
             try:
                 await self._cancel(link, shelf)
-                with self._lock:
-                    back = [*tickets, *shelf.tickets]
-                    shelf.tickets.clear()
+                back = [*tickets, *self.shelves.clear(shelf)]
                 for ticket in sorted(back, key=lambda each: each.tag):
-                    if ticket.link == self._number and ticket.tag in self._unacknowledged:
+                    if ticket.link == self.shelves.link and ticket.tag in self._unacknowledged:
                         del self._unacknowledged[ticket.tag]
                         link.channel.basic_nack(ticket.tag, requeue=True)
             except (BrokerError, AMQPError) as error:
@@ -386,7 +301,7 @@ class Consumer:
     def _on_message(
         self, shelf: Shelf, number: int, method: Any, properties: Any, body: bytes
     ) -> None:
-        if number != self._number:
+        if number != self.shelves.link:
             return
         tag = method.delivery_tag
         priority = priority_of(properties)
@@ -394,8 +309,7 @@ class Consumer:
         message = Outgoing(task_of(properties), body, method.routing_key, ready, priority)
         ticket = Ticket(-priority, ready, tag, message, number)
         self._unacknowledged[tag] = None
-        with self._lock:
-            heapq.heappush(shelf.tickets, ticket)
+        self.shelves.put(shelf, ticket)
         if self._arrived is not None:
             self._arrived.set()
         if self._keeper is None or self._keeper.done():
@@ -406,13 +320,9 @@ class Consumer:
         """Shut the shelves to which nobody comes, as long as any shelf holds something."""
         while True:
             await asyncio.sleep(LOOK)
-            now = time.monotonic()
-            with self._lock:
-                full = [shelf for shelf in self._shelves.values() if shelf.tickets]
-                idle = [s for s in full if not s.waiters and now - s.touched > HOLD]
-            for shelf in idle:
+            for shelf in self.shelves.left_alone(HOLD):
                 await self._shut(shelf)
-            if not full:
+            if not self.shelves.hold():
                 return
 
     def _acknowledge(self, link: Link, tags: set[int]) -> None:
@@ -431,11 +341,7 @@ class Consumer:
 
     def _on_cancelled(self, frame: Any) -> None:
         """RabbitMQ ended a consumer: its queue was deleted, or moved to another node."""
-        with self._lock:
-            for shelf in self._shelves.values():
-                if frame.method.consumer_tag in shelf.consumers:
-                    shelf.consumers.remove(frame.method.consumer_tag)
-                    shelf.prefetch = 0
+        self.shelves.end(frame.method.consumer_tag)
         self._made.clear()
         self._on_delivery()
 
@@ -451,26 +357,5 @@ class Consumer:
 
     def _forget(self) -> None:
         """What was on the shelves is RabbitMQ's again."""
-        with self._lock:
-            self._number += 1
-            self._unacknowledged.clear()
-            for shelf in self._shelves.values():
-                shelf.tickets.clear()
-                shelf.consumers, shelf.prefetch = [], 0
-
-
-def _prefetch(limit: int | None) -> int:
-    """How far ahead to consume for claims of *limit*: a little further where tasks are short."""
-    if limit is None:
-        return UNASKED
-    needed = 1 << max(limit - 1, 0).bit_length()
-    return min(needed * 2 if needed >= 16 else needed, AT_MOST)
-
-
-def _fits(prefetch: int, limit: int | None) -> bool:
-    """Whether consuming *prefetch* ahead is about right; small changes are not worth the way, and
-    what is too far is soon given back."""
-    if limit is None:
-        return prefetch > 0
-    right = _prefetch(limit)
-    return right / 2 <= prefetch <= max(right * 4, 8)
+        self._unacknowledged.clear()
+        self.shelves.forget()

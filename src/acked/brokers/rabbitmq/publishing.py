@@ -1,10 +1,8 @@
 """Publishing with confirms, on a connection of its own: an alarm stops publishers, and must not
 stop consumers.
 
-A *batch* is written as a whole, then all its confirms are waited for together. What could not be
-published for now and must be is *owed*: it is tried again until it succeeds, for each queue apart,
-so that one that takes no messages holds up no other. Nothing depends on that for ever, as the
-ledger knows the task and `recovering` finds it; it only is quicker.
+A *batch* is written as a whole, then all its confirms are waited for together. A connection on
+which one does not come in time is cut: whatever else is published there might wait for the same.
 """
 
 from __future__ import annotations
@@ -15,10 +13,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from acked.brokers.rabbitmq.address import Address
@@ -30,9 +27,6 @@ from acked.errors import BrokerError, BrokerUnavailable
 
 logger = logging.getLogger("acked.broker")
 
-PAY_AGAIN = 1.0
-"""Seconds between two tries to publish what is owed."""
-
 REFUSED_FOR = 1.5
 """Seconds for which a send tries again what RabbitMQ refuses. A queue refuses messages while it has
 no leader, and one just made may on a busy machine. One that is full stays so: whoever sends there
@@ -43,13 +37,6 @@ REFUSED_PAUSE = 0.1
 
 FORGOTTEN_AFTER = 5.0
 """Seconds without a refusal after which the next one is the first again."""
-
-PAID_AT_ONCE = 100
-"""Messages owed to one queue that are published together. A queue that refuses them is tried with
-no more than these each time."""
-
-OWED_AT_MOST = 20_000
-"""Messages that are remembered as owed; what is beyond, `recovering` finds."""
 
 CONFIRMED = 10.0
 """Seconds in which a queue confirms what it has taken, for who waits without a limit. It takes some
@@ -83,7 +70,7 @@ class Blocked(BrokerUnavailable):
     """RabbitMQ takes no messages because of an alarm."""
 
 
-class _Batch:
+class Batch:
     """Messages whose confirms are waited for together."""
 
     def __init__(self) -> None:
@@ -122,12 +109,10 @@ class Publisher:
         self._limit = max(CONFIRMED, 2 * timeout)
         self._making = asyncio.Lock()
         self._made: set[str] = set()
-        self._waiting: dict[int, tuple[_Batch, str, str]] = {}
+        self._waiting: dict[int, tuple[Batch, str, str]] = {}
         self._sent = 0
         self._largest = math.inf, 0.0
         self._refusing: dict[tuple[str, ...], tuple[float, float]] = {}
-        self._owed: dict[str, list[tuple[Outgoing, Callable[[], None]]]] = {}
-        self._payers: dict[str, asyncio.Task[None]] = {}
 
     @property
     def is_up(self) -> bool:
@@ -142,7 +127,8 @@ class Publisher:
         return link.blocked if link is not None and link.lost is None else ""
 
     @property
-    def _limit_of_size(self) -> float:
+    def largest(self) -> float:
+        """Bytes that a message may have, as far as is known."""
         limit, until = self._largest
         return limit if time.monotonic() < until else math.inf
 
@@ -153,7 +139,9 @@ class Publisher:
         Raises:
             TooLarge: It does not.
         """
-        limit = self._limit_of_size
+        limit = self.largest
+        if limit == math.inf:
+            return
         for task_id, body in messages:
             if len(body) > limit:
                 raise TooLarge(
@@ -189,7 +177,7 @@ class Publisher:
         left, made_anew = messages, False
         while True:
             try:
-                batch = await self._publish(left)
+                batch = await self.publish_once(left)
             except (Unconfirmed, LinkLost) as error:
                 # Another's message has cost the connection: one to a queue that does not answer, or
                 # one that is too large. Were it ours, the next try would say so.
@@ -206,7 +194,6 @@ class Publisher:
                     raise BrokerError(
                         f"RabbitMQ has no queue for {len(batch.homeless)} messages, though made"
                     )
-                self._made.clear()
                 made_anew = True
             left = [each for each in left if each.task_id in again]
             if batch.refused:
@@ -218,29 +205,30 @@ class Publisher:
                     )
                 await asyncio.sleep(REFUSED_PAUSE)
 
-    async def publish_or_owe(self, messages: Sequence[Outgoing]) -> None:
-        """Publish *messages* now, or as soon as that is possible."""
+    async def publish_once(self, messages: Sequence[Outgoing]) -> Batch:
+        """Publish *messages* once; all that RabbitMQ said of it.
+
+        Raises:
+            TooLarge: RabbitMQ takes none of that size; it has taken some of the others.
+            Silent: A queue that they need does not answer.
+            Unconfirmed: There was no answer in time.
+        """
+        link = await self.get_ready()
+        self.check_sizes((each.task_id, each.body) for each in messages)
+        needed = {name for each in messages for name in each.places}
+        await self._suspects.clear(needed)
         try:
-            await self.publish(messages)
-        except (BrokerError, AMQPError, TimeoutError) as error:
-            # The driver's own errors, too: whoever has settled a task is not to hear of them.
-            logger.warning("messages are owed to RabbitMQ: %s", str(error) or type(error).__name__)
-            for each in messages:
-                self.owe(each)
-
-    def owe(self, message: Outgoing, then: Callable[[], None] | None = None) -> None:
-        """Publish *message* as soon as that is possible, and then call *then*: or before, during an
-        alarm, which may last."""
-        if then is None and sum(map(len, self._owed.values())) >= OWED_AT_MOST:
-            return
-        queue = message.goes_to
-        self._owed.setdefault(queue, []).append((message, then or _nothing))
-        if queue not in self._payers:
-            self._payers[queue] = asyncio.get_running_loop().create_task(self._keep_paying(queue))
-
-    async def pay(self) -> None:
-        """Try once to publish what is owed."""
-        await asyncio.gather(*map(self._pay, tuple(self._owed)), return_exceptions=True)
+            async with asyncio.timeout(self._limit):
+                return await self._publish_on(link, messages, needed)
+        except LinkLost:
+            self.check_sizes((each.task_id, each.body) for each in messages)
+            raise
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # Whatever comes next on this connection might wait for the same answer.
+            unconfirmed = self._drop(link, needed)
+            if isinstance(error, TimeoutError):
+                raise unconfirmed from None
+            raise
 
     async def close(self) -> None:
         """End the connection."""
@@ -269,7 +257,7 @@ class Publisher:
         """Publish to nobody: RabbitMQ tells of an alarm only to those that publish, and nothing
         may be stored while there is one. From then on it reads nothing from them."""
         link.check()
-        batch = _Batch()
+        batch = Batch()
         self._expect(batch, "", "")
         link.channel.basic_publish("", NOBODY, b"")
         await batch.done
@@ -298,38 +286,13 @@ class Publisher:
                 first = now if now - last > FORGOTTEN_AFTER else first
                 self._refusing[each.places] = first, now
 
-    async def _publish(self, messages: Sequence[Outgoing]) -> _Batch:
-        """Publish *messages* once; all that RabbitMQ said of it.
-
-        Raises:
-            TooLarge: RabbitMQ takes none of that size; it has taken some of the others.
-            Silent: A queue that they need does not answer.
-            Unconfirmed: There was no answer in time.
-        """
-        link = await self.get_ready()
-        self.check_sizes((each.task_id, each.body) for each in messages)
-        needed = {name for each in messages for name in each.places}
-        await self._suspects.clear(needed)
-        try:
-            async with asyncio.timeout(self._limit):
-                return await self._publish_on(link, messages, needed)
-        except LinkLost:
-            self.check_sizes((each.task_id, each.body) for each in messages)
-            raise
-        except (TimeoutError, asyncio.CancelledError) as error:
-            # Whatever comes next on this connection might wait for the same answer.
-            unconfirmed = self._drop(link, needed)
-            if isinstance(error, TimeoutError):
-                raise unconfirmed from None
-            raise
-
     async def _publish_on(
         self, link: Link, messages: Sequence[Outgoing], needed: set[str]
-    ) -> _Batch:
+    ) -> Batch:
         if not needed <= self._made:
             await self._make(link, needed)
         link.check()
-        batch = _Batch()
+        batch = Batch()
         publish = link.channel.basic_publish
         for each in messages:
             self._expect(batch, each.task_id, each.goes_to)
@@ -348,6 +311,8 @@ class Publisher:
             )
         if batch.left:
             await batch.done
+        if batch.homeless:
+            self._made.clear()
         self._note_refusals(messages, batch.refused)
         return batch
 
@@ -364,7 +329,7 @@ class Publisher:
             link.abort(unconfirmed)
         return unconfirmed
 
-    def _expect(self, batch: _Batch, task_id: str, queue: str) -> None:
+    def _expect(self, batch: Batch, task_id: str, queue: str) -> None:
         """The next message that is written belongs to *batch*, and goes to *queue*."""
         self._sent += 1
         batch.left += 1
@@ -404,67 +369,3 @@ class Publisher:
             f"RabbitMQ at {self._address.masked} takes no messages at the moment: {reason}. "
             "Free memory or disk space there; see `rabbitmqctl status`, under Alarms."
         )
-
-    async def _keep_paying(self, queue: str) -> None:
-        try:
-            while self._owed[queue]:
-                try:
-                    await self._pay(queue)
-                except Blocked:
-                    self._wait_for_none(queue)
-                    await asyncio.sleep(PAY_AGAIN)
-                except (BrokerError, AMQPError, TimeoutError) as error:
-                    left = len(self._owed[queue])
-                    logger.debug("%d messages are owed to %s: %s", left, queue, error)
-                    await asyncio.sleep(PAY_AGAIN)
-            del self._owed[queue]
-        finally:
-            del self._payers[queue]
-
-    def _wait_for_none(self, queue: str) -> None:
-        """Tell whoever waits for what is owed to *queue* to go on."""
-        debts = self._owed[queue]
-        waiting = [then for _, then in debts]
-        debts[:] = [(message, _nothing) for message, _ in debts]
-        for then in waiting:
-            then()
-
-    def _give_up(self, queue: str) -> None:
-        """Owe *queue* nothing any more that is too large."""
-        debts = self._owed[queue]
-        limit = self._limit_of_size
-        given_up = [debt for debt in debts if len(debt[0].body) > limit]
-        debts[:] = [debt for debt in debts if debt not in given_up]
-        for _, then in given_up:
-            then()
-
-    async def _pay(self, queue: str) -> None:
-        """Publish what is owed to *queue*. One that does not confirm in time is a suspect, and gets
-        nothing before it has answered: what is published once more would fill it with copies.
-
-        Raises:
-            BrokerError: Some of it is still owed.
-        """
-        debts = self._owed[queue]
-        while debts:
-            some = debts[:PAID_AT_ONCE]
-            try:
-                batch = await self._publish([message for message, _ in some])
-            except TooLarge as error:
-                logger.error("%s. Its task stays in the records, and runs after that", error)
-                self._give_up(queue)
-                continue
-            if batch.homeless:
-                self._made.clear()
-            left = batch.refused | batch.homeless
-            for debt in some:
-                message, then = debt
-                if message.task_id not in left and debt in debts:
-                    debts.remove(debt)
-                    then()
-            if left:
-                raise BrokerError(f"RabbitMQ refused {len(left)} of {len(some)} messages")
-
-
-def _nothing() -> None:
-    """Nobody waits for it."""

@@ -99,8 +99,8 @@ class TaskQueue:
         settlements: Sequence[Settlement] = (),
     ) -> Claim:
         with self._sessions.use() as session:
-            shelves = session.consumer
-            tickets = shelves.take(queues, limit) if shelves.is_open(queues, limit) else []
+            is_open = session.consumer.is_open(queues, limit)
+            tickets = session.consumer.shelves.take(queues, limit) if is_open else []
             if not tickets:
                 # Nothing to claim with them in one step: then they need not wait for RabbitMQ.
                 refused = self._settle(session, settlements)
@@ -152,16 +152,17 @@ class TaskQueue:
             consumer = session.consumer
             if not consumer.is_open(queues):
                 session.ask(consumer.open(queues))
-            consumer.come(queues, waiting=1)
+            shelves = consumer.shelves
+            shelves.come(queues, waiting=1)
         try:
-            again = consumer.opens_again(queues)
+            again = shelves.opens_again(queues)
             if again is not None:
                 timeout = min(timeout, again - time.monotonic())
             self._bells.wait(
-                lambda: 0.0 if consumer.holds(queues) or consumer.is_lost else math.inf, timeout
+                lambda: 0.0 if shelves.hold(queues) or consumer.is_lost else math.inf, timeout
             )
         finally:
-            consumer.come(queues, waiting=-1)
+            shelves.come(queues, waiting=-1)
 
     def interrupt(self) -> None:
         self._bells.interrupt()
@@ -170,11 +171,11 @@ class TaskQueue:
         """Up to *limit* messages that RabbitMQ has."""
         if limit <= 0:
             return []
-        shelves = session.consumer
-        if not shelves.is_open(queues, limit):
-            session.ask(shelves.open(queues, limit))
-        if not shelves.holds(queues):
-            session.ask(shelves.look(queues))
+        consumer, shelves = session.consumer, session.consumer.shelves
+        if not consumer.is_open(queues, limit):
+            session.ask(consumer.open(queues, limit))
+        if not shelves.hold(queues):
+            session.ask(consumer.look(queues))
         return shelves.take(queues, limit)
 
     def _admit(
@@ -190,7 +191,7 @@ class TaskQueue:
         try:
             admission = self._ledger.admit(consumer, queues, ids, settlements=settlements)
         except BaseException:
-            session.consumer.put_back(tickets)
+            session.consumer.shelves.put_back(tickets)
             raise
         self._part(session, tickets, admission)
         self._publish_again(session, settlements, admission.refused)
@@ -220,10 +221,10 @@ class TaskQueue:
                     # It would take up the room of messages that may run. Should we die before the
                     # alarm is over, `recovering` finds its task.
                     done.append(ticket)
-                    session.tell(session.publisher.owe, again)
+                    session.tell(session.debts.owe, again)
                 else:
                     # Acknowledged once it is in its delay, so that it is never nowhere.
-                    session.tell(session.publisher.owe, again, partial(consumer.settle, [ticket]))
+                    session.tell(session.debts.owe, again, partial(consumer.settle, [ticket]))
             else:
                 done.append(ticket)
         session.tell(consumer.settle, done, dead)
@@ -267,7 +268,7 @@ class TaskQueue:
         waiting = [record for record in records if record is not None and record.is_waiting]
         again = [Outgoing.of_record(record, now) for record in self._misfits.without(waiting)]
         if again:
-            publishing = session.begin(session.publisher.publish_or_owe(again))
+            publishing = session.begin(session.debts.publish_or_owe(again))
             if not session.publisher.blocked:
                 with contextlib.suppress(TooLate, CancelledError):
                     publishing.result(PATIENCE)

@@ -93,7 +93,7 @@ class TaskRecords(TaskQueue):
     def resume(self, queue: str) -> None:
         self._ledger.resume(queue)
         with self._sessions.use() as session:
-            session.consumer.resume(queue)
+            session.consumer.shelves.resume(queue)
         self._bells.ring()
 
     def prune(

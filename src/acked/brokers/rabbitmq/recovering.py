@@ -105,4 +105,4 @@ class Lost:
         here, now = time.monotonic(), self._ledger.clock.now()
         self._sent.update((record.id, here) for record in missing)
         anew = [Outgoing.of_record(record, now) for record in missing]
-        session.begin(session.publisher.publish_or_owe(anew))
+        session.begin(session.debts.publish_or_owe(anew))

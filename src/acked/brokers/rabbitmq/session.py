@@ -25,6 +25,7 @@ from acked.brokers.rabbitmq.consuming import Consumer
 from acked.brokers.rabbitmq.heads import Heads
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.notes import Notes
+from acked.brokers.rabbitmq.owing import Debts
 from acked.brokers.rabbitmq.publishing import Publisher
 from acked.errors import BrokerUnavailable
 
@@ -66,6 +67,7 @@ class Session:
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
         self._suspects = Suspects(address, timeout, notes)
         self.publisher = Publisher(address, timeout, self._suspects)
+        self.debts = Debts(self.publisher)
         self.consumer = Consumer(address, timeout, self._suspects, on_delivery)
         self.heads = Heads(address, timeout)
         self._thread.start()
@@ -119,7 +121,7 @@ class Session:
 
     async def _goodbye(self) -> None:
         with contextlib.suppress(TimeoutError):  # It is still owed; `recovering` finds it.
-            await asyncio.wait_for(self.publisher.pay(), PAYING)
+            await asyncio.wait_for(self.debts.pay(), PAYING)
         await asyncio.gather(self.publisher.close(), self.consumer.close(), self.heads.close())
 
     def _run(self) -> None:
