@@ -242,6 +242,23 @@ class TestOthers:
                 assert can_send(fresh)
                 time.sleep(0.1)
 
+    def test_the_doctor_names_a_queue_whose_tasks_are_overdue_and_that_does_not_answer(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        clock = ManualClock()
+        broker = connect(clock)
+        broker.send([message("a", queue="bad"), message("b")])
+        clock.advance(OVERDUE + 1)
+        assert all(each.subject != "queues" for each in broker.conditions())
+
+        with hung(server, broker, line("bad", 0)):
+            (found,) = (each for each in broker.conditions() if each.subject == "queues")
+
+        assert found.level == "warn"
+        assert line("bad", 0) in found.text
+        assert line("default", 0) not in found.text
+        assert "delete_queue" in found.remedy
+
 
 class TestNotes:
     def test_a_note_is_taken_by_one_of_those_who_have_seen_it(self, connect: Opener) -> None:

@@ -41,6 +41,9 @@ What runs where: `session` has the thread in which everything to do with RabbitM
 connection for publishing and another for consuming (`link`), so that an alarm, which stops whoever
 publishes, stops no consumer, and a third for what a queue may not answer (`heads`). Callers'
 threads speak to the ledger themselves.
+
+A queue that does not answer is asked on a connection of its own before it is used, and made anew
+where it was new and is lost (`mending`).
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ from pathlib import Path
 from acked.bells import Bells
 from acked.broker import Capabilities, Condition, Ledger
 from acked.brokers.rabbitmq.address import parse
+from acked.brokers.rabbitmq.heads import ROUND
 from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.records import TaskRecords
 from acked.brokers.rabbitmq.session import Sessions
@@ -119,6 +123,7 @@ class RabbitMQBroker(TaskRecords):
     def conditions(self) -> list[Condition]:
         with self._sessions.use() as session:
             about, dead = session.ask(session.consumer.describe())
+            silent = self._lost.silent(session, ROUND)
         found = [
             Condition(
                 subject="RabbitMQ", level="ok",
@@ -138,6 +143,16 @@ class RabbitMQBroker(TaskRecords):
                     subject="dead letters", level="info",
                     text=f"{dead} messages in the queue {DEAD} belong to no task: discarded, "
                     "purged, or lost by the ledger.",
+                )
+            )  # fmt: skip
+        if silent:
+            found.append(
+                Condition(
+                    subject="queues", level="warn",
+                    text=f"{len(silent)} queues of RabbitMQ with overdue tasks do not answer: "
+                    f"{', '.join(silent)}.",
+                    remedy="Start the nodes that are away. A queue that is broken is deleted with "
+                    "`rabbitmqctl delete_queue`; its tasks are in the records, and are sent again.",
                 )
             )  # fmt: skip
         return [*found, *self._ledger.conditions()]

@@ -34,6 +34,9 @@ AT_ONCE = 500
 """Tasks that are looked at in one go, of all lines in turn, so that a line with a long backlog, or
 one that does not answer, leaves no lost task of another unseen."""
 
+ASKED_AT_MOST = 20
+"""Lines that are asked whether they answer, where somebody wants to know that."""
+
 AGAIN = 60.0
 """Seconds before a task that was sent again is sent once more."""
 
@@ -82,6 +85,23 @@ class Lost:
             self._late = late
             names = {*late, *(again(r.queue) for records in late.values() for r in records)}
             self._heads = session.begin(session.heads.ask(names))
+
+    def silent(self, session: Session, timeout: float) -> list[str]:
+        """The lines of overdue tasks that do not answer, of a few that are asked.
+
+        Raises:
+            BrokerError: RabbitMQ or the ledger cannot be asked.
+        """
+        overdue = self._ledger.overdue(self._ledger.clock.now() - OVERDUE, AT_ONCE)
+        records = self._misfits.without(overdue)
+        names = sorted({line(record.queue, record.priority) for record in records})[:ASKED_AT_MOST]
+        asked = session.begin(session.heads.ask(names))
+        try:
+            heads = asked.result(timeout)
+        except TimeoutError:
+            asked.cancel()
+            return []
+        return [name for name in names if name not in heads]
 
     def _send(self, session: Session, answer: Future[dict[str, float | None]]) -> None:
         """Send what has no message once more."""
