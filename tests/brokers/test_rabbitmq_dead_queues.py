@@ -150,6 +150,17 @@ class TestDeadQueues:
         assert notes(broker).read().keys() == {line("default", 0)}
         until(lambda: notes(broker).read() == {}, "the note's end")
 
+    def test_a_connection_that_is_made_meanwhile_keeps_no_note(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mending, "OLD", 1.0)
+        broker, other = connect(), connect()
+        broker.send([message("a")])
+        broker.claim("w1/0", ["default"], 1)
+        other.claim("w2/0", ["default"], 1)
+
+        until(lambda: notes(broker).read() == {}, "the note's end")
+
 
 class TestOthers:
     @pytest.mark.parametrize("fault", [ended, hung])

@@ -352,6 +352,7 @@ class Consumer:
 
     def _on_lost(self, error: BrokerError) -> None:
         logger.info("consuming stopped: %s", error)
+        self._suspects.connection_lost()
         self._forget()
         self._on_delivery()
 

@@ -105,7 +105,6 @@ class Suspects:
 
     async def look(self) -> None:
         """A connection is made anew: whatever is noted may not have outlived the last one."""
-        self._made.clear()
         try:
             self._noted = await self._in_thread(self._notes.read)
         except BrokerError as error:
@@ -125,6 +124,10 @@ class Suspects:
         """Whether one of *names* is a suspect."""
         return any(name in self._suspects for name in names)
 
+    def connection_lost(self) -> None:
+        """What is new may not outlive it."""
+        self._made.clear()
+
     async def clear(self, names: Iterable[str]) -> None:
         """See to it that *names* answer.
 
@@ -137,8 +140,9 @@ class Suspects:
             await asyncio.gather(*(self._suspects[name].done() for name in suspects))
 
     def close(self) -> None:
-        """End the thread, once it has its answer."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """End the thread, once it has its answer: it must not have a connection in use while this
+        process forks."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def _clear_all(self) -> None:
         with contextlib.suppress(BrokerError, AMQPError):
@@ -151,6 +155,10 @@ class Suspects:
         except BrokerError as error:
             logger.debug("not noted that the queue %s is new: %s", name, error)
             return
+        self._forget_when_old(name, note)
+
+    def _forget_when_old(self, name: str, note: Note) -> None:
+        """The note goes `OLD` seconds from now, unless a connection is lost before."""
         self._made[name] = note, time.monotonic()
         if self._forgetting is None or self._forgetting.done():
             self._forgetting = asyncio.get_running_loop().create_task(self._forget_the_old())
@@ -199,8 +207,12 @@ class Suspects:
     async def _survived(self, name: str) -> None:
         """The queue *name* answers. If it is not quite new any more, it always will."""
         note = self._noted.pop(name, None)
-        if note is not None and await self._in_thread(self._notes.now) > note.at + NEW:
+        if note is None or name in self._made:
+            return
+        if await self._in_thread(self._notes.now) > note.at + NEW:
             await self._forget({name: note})
+        else:
+            self._forget_when_old(name, note)
 
     async def _forget(self, notes: dict[str, Note]) -> None:
         try:

@@ -357,6 +357,7 @@ class Publisher:
         said = LARGEST.search(str(error))
         if said is not None:
             self._largest = int(said[1]), time.monotonic() + LIMIT_KNOWN
+        self._suspects.connection_lost()
         self._fail(error)
 
     def _fail(self, error: BrokerError) -> None:

@@ -134,11 +134,11 @@ class Session:
             self.publisher.cut()
             self.consumer.cut()
             self.heads.cut()
-            self._suspects.close()
             # Lets what was cancelled end, and sockets be closed.
             self._loop.call_later(0.02, self._loop.stop)
             self._loop.run_forever()
             self._loop.close()
+            self._suspects.close()
 
 
 def _on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
