@@ -48,7 +48,7 @@ def test_a_program_that_sends_is_warned_once(caplog: pytest.LogCaptureFixture) -
             with pytest.raises(BrokerUnavailable):
                 ship.delay(order)
 
-    (line,) = [each.getMessage() for each in caplog.records]
+    (line,) = [each.getMessage() for each in caplog.records if each.name.startswith("acked")]
     assert "plain text" in line and "rediss://" in line
     assert "hush" not in line
 
@@ -59,4 +59,5 @@ def test_a_program_that_only_reads_is_not_warned(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING, "acked"), pytest.raises(BrokerUnavailable):
         app.records.get("order-4711")
 
-    assert caplog.records == []
+    # Of acked's alone: what other tests left behind may be told of at any moment.
+    assert [each for each in caplog.records if each.name.startswith("acked")] == []
