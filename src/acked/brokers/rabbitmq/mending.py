@@ -9,8 +9,10 @@ else for a minute.
 So whoever makes a queue notes that in the ledger, before (`notes`), since RabbitMQ and he may die
 together. The note goes when the queue is old. Whoever connects meanwhile *suspects* the queue, as
 he does one that gives no answer. A suspect is asked, on a connection that nobody else needs, before
-it is used. If it answers, it is none any more. If it does not, and is noted, it is deleted and made
-anew, by one of all who find that. What was in it is in the ledger, and is sent again.
+it is used: all of them on one, and again each on its own, as one that ends the connection takes the
+others' answers along. If it answers, it is none any more. If it does not, and is noted, it is
+deleted and made anew, by one of all who find that. What was in it is in the ledger, and is sent
+again.
 
 One that is not noted is never deleted. It is silent because most of its nodes are away, say, and
 has all its messages when they are back. It is asked again from time to time.
@@ -26,8 +28,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
-
-from pika.exceptions import AMQPError
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
@@ -95,6 +95,8 @@ class Suspects:
         self._noted: dict[str, Note] = {}
         self._suspects: dict[str, Lasting[None]] = {}
         self._silent_until: dict[str, float] = {}
+        self._asked: dict[str, asyncio.Future[bool]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
         self._made: dict[str, tuple[Note, float]] = {}
         self._forgetting: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -145,8 +147,10 @@ class Suspects:
         self._thread.shutdown(cancel_futures=True)
 
     async def _clear_all(self) -> None:
-        with contextlib.suppress(BrokerError, AMQPError):
-            await self.clear(tuple(self._noted))
+        suspects = [self._suspects[name] for name in self._noted if name in self._suspects]
+        await asyncio.gather(*(each.done() for each in suspects), return_exceptions=True)
+        with contextlib.suppress(BrokerError):
+            await self._forget_survivors()
 
     async def _note(self, name: str) -> None:
         """The queue *name* is about to be made."""
@@ -181,6 +185,9 @@ class Suspects:
         """
         if time.monotonic() < self._silent_until.get(name, 0.0):
             raise self._silent(name)
+        if await self._answers_with_others(name):
+            self._suspects.pop(name, None)
+            return
         patience, seen = ANSWER, None
         while not await self._answers(name, patience):
             note = (await self._in_thread(self._notes.read)).get(name)
@@ -199,26 +206,59 @@ class Suspects:
             # Another note is another queue, or somebody is mending it: it has its time from now.
             patience, seen = LAST_ANSWER, note
             await asyncio.sleep(ASK_AGAIN)
-        else:
-            await self._survived(name)
         self._suspects.pop(name, None)
         self._silent_until.pop(name, None)
 
-    async def _survived(self, name: str) -> None:
-        """The queue *name* answers. If it is not quite new any more, it always will."""
-        note = self._noted.pop(name, None)
-        if note is None or name in self._made:
+    async def _forget_survivors(self) -> None:
+        """What was noted and is no suspect has answered. If it is not quite new any more, it always
+        will."""
+        survivors = {name: note for name, note in self._noted.items() if name not in self._suspects}
+        if not survivors:
             return
-        if await self._in_thread(self._notes.now) > note.at + NEW:
-            await self._forget({name: note})
-        else:
-            self._forget_when_old(name, note)
+        before = await self._in_thread(self._notes.now) - NEW
+        for name, note in survivors.items():
+            self._noted.pop(name, None)
+            if note.at >= before and name not in self._made:
+                self._forget_when_old(name, note)
+        await self._forget(
+            {n: note for n, note in survivors.items() if note.at < before and n not in self._made}
+        )
 
     async def _forget(self, notes: dict[str, Note]) -> None:
         try:
             await self._in_thread(partial(self._notes.forget, notes))
         except BrokerError as error:
             logger.debug("still noted that some queues are new: %s", error)
+
+    async def _answers_with_others(self, name: str) -> bool:
+        """Whether *name* answers at once, as nearly all do. All suspects are asked."""
+        if name not in self._asked:
+            loop = asyncio.get_running_loop()
+            asked = {each: loop.create_future() for each in self._suspects.keys() - self._asked}
+            self._asked |= asked
+            asking = loop.create_task(self._ask(asked))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+        return await asyncio.shield(self._asked[name])
+
+    async def _ask(self, asked: dict[str, asyncio.Future[bool]]) -> None:
+        async def ask(name: str) -> None:
+            await asyncio.wait_for(link.head(name), ANSWER)
+            asked[name].set_result(True)
+
+        try:
+            link = await Link.open(self._address, "acked: asking", self._timeout)
+            try:
+                await asyncio.gather(*map(ask, asked), return_exceptions=True)
+            finally:
+                link.abort()
+        except BrokerError as error:
+            logger.debug("suspects cannot be asked together: %s", error)
+        finally:
+            for name, answer in asked.items():
+                del self._asked[name]
+                if not answer.done():
+                    answer.set_result(False)
 
     async def _answers(self, name: str, patience: float) -> bool:
         async with self._places:
