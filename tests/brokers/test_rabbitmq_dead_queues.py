@@ -226,7 +226,7 @@ class TestOthers:
             sending = threading.Thread(target=send)
             sending.start()
             until(lambda: session.publisher._waiting, "a message without its confirm")
-            time.sleep(1.0)
+            time.sleep(1.0)  # so that the second has time left when the first has none
             other = threading.Thread(target=broker.send, args=([message("d")],))
             other.start()
             until(lambda: len(session.publisher._waiting) == 2, "another")
@@ -251,7 +251,7 @@ class TestOthers:
             until(lambda: can_send(fresh), "a send")
             for _ in range(20):
                 assert can_send(fresh)
-                time.sleep(0.1)
+                time.sleep(0.1)  # between two tries
 
     def test_the_doctor_names_a_queue_whose_tasks_are_overdue_and_that_does_not_answer(
         self, connect: Opener, server: RabbitServer

@@ -118,7 +118,7 @@ async def test_a_flood_of_logins_keeps_nobody_waiting_who_is_in(app: Acked) -> N
             )
             for n in range(20)
         ]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # in which the first of them are being looked at
         assert (await ada.get("/queues")).status_code == 200
         assert sum(not each.done() for each in flood) > 5
         await asyncio.gather(*flood)

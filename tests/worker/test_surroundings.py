@@ -27,7 +27,7 @@ def test_what_a_coroutine_waits_for_ends_with_its_soft_limit(how: str) -> None:
 
     async def child() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # until it is cancelled
         except asyncio.CancelledError:
             ended.append("cancelled")
             raise
@@ -44,7 +44,7 @@ def test_what_a_coroutine_waits_for_ends_with_its_soft_limit(how: str) -> None:
             await with_soft_limit(body(), lambda: True)
 
         task = asyncio.ensure_future(limited())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # in which it begins to wait
         task.cancel()
         with pytest.raises(SoftTimeLimitExceeded):
             await task
@@ -72,9 +72,9 @@ def test_a_worker_that_was_stopped_and_woken_is_not_taken_for_hung() -> None:
         assert process.stdout is not None and process.stdout.readline()
         for _ in range(8):
             process.send_signal(signal.SIGSTOP)
-            time.sleep(1.0)
+            time.sleep(1.0)  # twice the guard's patience
             process.send_signal(signal.SIGCONT)
-            time.sleep(0.4)
+            time.sleep(0.4)  # in which the guard would end it
         assert process.poll() is None
     finally:
         process.kill()
