@@ -23,7 +23,8 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
-from acked.brokers.rabbitmq.link import Link, LinkLost
+from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.meaning import LinkLost
 from acked.brokers.rabbitmq.mending import ANSWER, INTERNAL_ERROR, Silent, Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
 from acked.brokers.rabbitmq.shelf import Shelf, Shelves, Ticket, prefetch_for

@@ -22,24 +22,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import (
-    AMQPError,
-    ChannelClosedByBroker,
-    ConnectionClosedByBroker,
-    ProbableAccessDeniedError,
-    ProbableAuthenticationError,
-)
+from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from acked.brokers.rabbitmq.address import Address
+from acked.brokers.rabbitmq.meaning import (
+    NOT_FOUND,
+    PRECONDITION_FAILED,
+    ChannelRefused,
+    LinkLost,
+    meaning,
+    said,
+    why_closed,
+)
 from acked.brokers.rabbitmq.topology import Place
-from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
+from acked.errors import BrokerError
 from acked.hosts import resolving
 
 T = TypeVar("T")
@@ -51,21 +53,6 @@ HEARTBEAT = 3
 """Seconds: RabbitMQ notices a host that vanished after two or three of them, and so do we. Before
 its lease of 10 s has run out: what it held is sent again then, and RabbitMQ would give half of that
 to the one that is gone."""
-
-MOST_WRAPPINGS = 10
-"""Errors within errors that are looked through for the cause."""
-
-NOT_FOUND, PRECONDITION_FAILED = 404, 406
-
-
-class LinkLost(BrokerUnavailable):
-    """The connection ended while an answer was waited for.
-
-    Attributes:
-        code: AMQP's, where RabbitMQ ended it; else 0.
-    """
-
-    code = 0
 
 
 class Link:
@@ -151,7 +138,7 @@ class Link:
             method(*args, callback=lambda frame: _answer(answer, frame), **options)
         except AMQPError as error:
             self._waiting.discard(answer)
-            raise self.lost or LinkLost(_text(error)) from error
+            raise self.lost or LinkLost(said(error)) from error
         return await self._wait(answer)
 
     async def make(self, place: Place, announce: Callable[[], Awaitable[None]]) -> None:
@@ -217,7 +204,7 @@ class Link:
             _answer(found, float(properties.timestamp or 0))
 
         def on_close(_: Any, error: Exception) -> None:
-            _refuse(found, _refusal(error))
+            _refuse(found, why_closed(error))
             _answer(closed, None)
 
         # The driver reports an empty queue to whoever asked for that answer.
@@ -234,7 +221,7 @@ class Link:
                 raise
             return None
         except AMQPError as error:
-            raise self.lost or LinkLost(_text(error)) from error
+            raise self.lost or LinkLost(said(error)) from error
         finally:
             self._waiting -= {found, closed}
         return since
@@ -283,7 +270,7 @@ class Link:
             self._connection.channel(on_open_callback=lambda channel: _answer(opened, channel))
         except AMQPError as error:
             self._waiting.discard(opened)
-            raise self.lost or LinkLost(_text(error)) from error
+            raise self.lost or LinkLost(said(error)) from error
         return await self._wait(opened)
 
     async def _side_channel(self) -> Any:
@@ -296,7 +283,7 @@ class Link:
     def _on_side_closed(self, channel: Any, error: Exception) -> None:
         if self._side is channel:
             self._side = None
-        refusal = _refusal(error)
+        refusal = why_closed(error)
         for waiting in tuple(self._waiting):
             _refuse(waiting, refusal)
 
@@ -323,21 +310,13 @@ class Link:
     def _end(self, error: BaseException) -> None:
         if self.lost is not None:
             return
-        self.lost = lost = _meaning(error, self.address)
+        self.lost = lost = meaning(error, self.address)
         for waiting in tuple(self._waiting):
             _refuse(waiting, lost)
         self.on_lost(lost)
         # A closed channel leaves the connection open.
         with contextlib.suppress(AMQPError, AttributeError):
             self._connection.close()
-
-
-class ChannelRefused(BrokerError):
-    """RabbitMQ closed a channel to refuse what was asked on it."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"RabbitMQ refused: {text} ({code})")
-        self.code = code
 
 
 async def _know(address: Address, timeout: float) -> None:
@@ -357,65 +336,7 @@ async def _know(address: Address, timeout: float) -> None:
             "it is)"
         ) from None
     except OSError as error:
-        raise _meaning(error, address) from None
-
-
-def _meaning(error: BaseException, address: Address) -> BrokerError:
-    """What *error* of the driver means to whoever asked for something."""
-    if isinstance(error, BrokerError):
-        return error
-    cause = _cause(error)
-    text = _text(cause)
-    if isinstance(cause, ProbableAuthenticationError) or "Login was refused" in text:
-        return BrokerRefused(
-            f"RabbitMQ at {address.masked} refused the user {address.user!r} with that password "
-            f"({text}). `rabbitmqctl authenticate_user {address.user} PASSWORD` tells whether it "
-            "is right."
-        )
-    if isinstance(cause, ProbableAccessDeniedError) or (
-        isinstance(cause, ConnectionClosedByBroker | ChannelClosedByBroker)
-        and cause.reply_code in (403, 530)
-    ):
-        return BrokerRefused(
-            f"RabbitMQ at {address.masked} refused the user {address.user!r} in the virtual host "
-            f"{address.vhost!r} ({text}). See `rabbitmqctl list_permissions --vhost "
-            f"{address.vhost}`."
-        )
-    if isinstance(cause, ConnectionClosedByBroker | ChannelClosedByBroker):
-        lost = LinkLost(f"RabbitMQ at {address.masked} closed the connection: {cause.reply_text}")
-        lost.code = cause.reply_code
-        return lost
-    return LinkLost(
-        f"RabbitMQ at {address.masked} cannot be reached ({_text(cause)}). Is it running there?"
-    )
-
-
-def _refusal(error: Exception) -> BrokerError:
-    """What the end of a channel means to whoever has asked something on it."""
-    if isinstance(error, ChannelClosedByBroker):
-        return ChannelRefused(error.reply_code, error.reply_text)
-    return LinkLost(_text(error))
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The first error below the driver's wrappings."""
-    for _ in range(MOST_WRAPPINGS):
-        inner: Any = None
-        if isinstance(error, AMQPConnectorException):
-            several: Sequence[BaseException] = getattr(error, "exceptions", ())
-            inner = several[-1] if several else getattr(error, "exception", None)
-        elif error.args and isinstance(error.args[0], BaseException):
-            inner = error.args[0]
-        if inner is None:
-            break
-        error = inner
-    return error
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+        raise meaning(error, address) from None
 
 
 def _answer(future: asyncio.Future[Any], value: Any) -> None:

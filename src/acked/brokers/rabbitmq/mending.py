@@ -31,7 +31,8 @@ from typing import TypeVar
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
-from acked.brokers.rabbitmq.link import Link, LinkLost
+from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.meaning import LinkLost
 from acked.brokers.rabbitmq.notes import Note, Notes
 from acked.brokers.rabbitmq.topology import place_of
 from acked.errors import BrokerError, BrokerUnavailable

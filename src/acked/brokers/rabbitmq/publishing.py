@@ -20,7 +20,8 @@ from pika.spec import Basic, BasicProperties
 
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
-from acked.brokers.rabbitmq.link import PRECONDITION_FAILED, Link, LinkLost
+from acked.brokers.rabbitmq.link import Link
+from acked.brokers.rabbitmq.meaning import PRECONDITION_FAILED, LinkLost
 from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, task_of
 from acked.errors import BrokerError, BrokerUnavailable
