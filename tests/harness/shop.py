@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -637,6 +638,21 @@ def takes_deadly(value: Deadly) -> None:
 def forks() -> None:
     """Fork, and come back from the task in both."""
     os.fork()
+
+
+@app.task(time_limit=10)
+def terminates(count: int) -> list[int | None]:
+    """How children of `multiprocessing` end that are terminated."""
+    children = [
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(UNTIL_STOPPED,))
+        for _ in range(count)
+    ]
+    for child in children:
+        child.start()
+        child.terminate()
+    for child in children:
+        child.join()
+    return [child.exitcode for child in children]
 
 
 @app.task(bind=True)

@@ -179,6 +179,20 @@ def test_a_forked_child_that_returns_from_its_task_is_no_second_worker(shop: Sho
     assert len({line["pid"] for line in shop.history("start")}) == 1
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_a_task_forks_ends_when_it_is_terminated(shop: Shop, threads: int) -> None:
+    worker = shop.work("--threads", str(threads), processes=1)
+    result = shop.tasks.terminates.delay(5)
+    (record,) = shop.finish(result.id)
+    assert record.state is State.SUCCESS, record.reason
+    assert result.get(timeout=1) == [-signal.SIGTERM] * 5
+    # It is the children's alone: the process itself still takes SIGTERM for a wish.
+    slow = shop.tasks.work.delay(0.5)
+    shop.started(slow.id)
+    assert worker.stop() == 0
+    assert shop.record(slow.id).state is State.SUCCESS
+
+
 def test_a_process_whose_task_ignores_the_stop_signal_stops_all_the_same(shop: Shop) -> None:
     worker = shop.work(processes=1)
     shop.tasks.ignores_signals.delay().get(timeout=10)

@@ -22,7 +22,7 @@ from acked.delivery import Delivery
 from acked.errors import BrokerError
 from acked.execute import Attempt
 from acked.supervision import must_run_alone, pause_after
-from acked.worker import limits
+from acked.worker import forked, limits
 from acked.worker.admission import Admission
 from acked.worker.counting import Counting
 from acked.worker.feed import Feed, Pace
@@ -88,6 +88,7 @@ class TaskProcess:
     def run(self) -> None:
         """Run until the end; everything is settled or given back when it returns."""
         signal.signal(signal.SIGTERM, self._on_stop)
+        forked.end_by(signal.SIGTERM, self._on_stop)
         signals.worker_process_init.send(self._consumer)
         # Not before: a handler may have chosen a priority, which threads take from their maker.
         self._priority = Priority()
