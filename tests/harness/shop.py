@@ -686,6 +686,17 @@ async def cleans_up_slowly(self: Task[..., None]) -> None:
 
 
 @app.task(bind=True)
+async def cancels_all(self: Task[..., None], seconds: float) -> None:
+    """Cancel whatever else is on the event loop, for so long."""
+    note("start", task=self.request.id)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        await asyncio.sleep(0)
+
+
+@app.task(bind=True)
 def reports(self: Task[..., str], total: Any) -> str:
     self.progress(1, total)
     return "reported"

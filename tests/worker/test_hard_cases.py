@@ -54,6 +54,16 @@ def test_an_exit_inside_a_coroutines_own_task_does_not_stop_the_others(shop: Sho
         assert record.state is State.SUCCESS
 
 
+def test_a_coroutine_that_is_cancelled_before_it_begins_runs_all_the_same(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    cancelling = shop.tasks.cancels_all.delay(1.0)
+    shop.started(cancelling.id)
+    others = [shop.tasks.log_async.delay("ran") for _ in range(20)]
+    for record in shop.finish(cancelling.id, *(each.id for each in others)):
+        assert (record.state, record.attempt) == (State.SUCCESS, 1)
+    assert worker.stop() == 0
+
+
 def test_a_task_with_large_arguments_that_passes_its_limit_does_not_stop_the_worker(
     shop: Shop,
 ) -> None:

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from functools import partial
 from typing import Protocol
 
 from acked import shield
@@ -106,6 +107,13 @@ class CoroutineLane:
     def _start(self, attempt: Attempt, slot: int) -> None:
         task = self._loop.create_task(self._run(attempt, slot), name=f"acked {attempt.held.id}")
         self._running[slot] = task
+        task.add_done_callback(partial(self._over, attempt, slot))
+
+    def _over(self, attempt: Attempt, slot: int, task: asyncio.Task[None]) -> None:
+        # A task of the user's may cancel whatever it finds on the loop, also what has not taken
+        # its first step. Nothing of that has run, so nothing has told its end.
+        if task.cancelled() and self._running.get(slot) is task:
+            self._start(attempt, slot)
 
     async def _run(self, attempt: Attempt, slot: int) -> None:
         enter(self._section, slot, attempt)
