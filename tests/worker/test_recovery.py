@@ -13,7 +13,7 @@ from acked.brokers.sqlite import SQLiteBroker
 from acked.clock import ManualClock
 from acked.delivery import Delivery, Settlement, State
 from acked.message import Message
-from acked.outcome import decide
+from acked.outcome import TaskPolicy, decide
 from acked.supervision import Death
 from acked.worker.presence import Presence
 from acked.worker.recovery import Recovery
@@ -104,6 +104,27 @@ def test_what_a_worker_had_finished_when_its_lease_ran_out_is_not_run_again(
     # What it says itself, when it goes on, changes nothing any more.
     assert broker.settle(theirs.sections[0].journal()) != []
     assert ends(broker, "finished") == [State.SUCCESS]
+
+
+@pytest.mark.parametrize("death", ["worker", "lease"])
+def test_what_a_supervisor_had_taken_over_when_it_died_counts_as_started(
+    broker: SQLiteBroker, clock: ManualClock, theirs: Presence, death: str
+) -> None:
+    (running,) = claimed(broker, clock, "running")
+    theirs.sections[0].begin(0, running.token, clock.now())
+    broker.seize("w1/0", by="w1/s")  # and dies before it settles
+    recovery = Recovery(broker, by="w2/s", policies={"t": TaskPolicy(acks_late=False)})
+
+    if death == "worker":
+        recovery.recover_worker(theirs)
+    else:
+        clock.advance(LEASE + 1)
+        recovery.recover_lapsed(broker.reap(by="w2/s"))
+
+    record = broker.get("running")
+    assert record is not None and record.failure is not None
+    assert (record.state, record.losses) == (State.FAILURE, 1)
+    assert "acks_late is off" in record.failure.message
 
 
 @pytest.mark.parametrize("death", ["process", "worker", "lease"])

@@ -206,8 +206,11 @@ class Recovery:
         """Decide what becomes of deliveries taken over from the dead, and write it."""
         now = self._broker.clock.now()
         aftermath: list[Aftermath] = []
+        # What a supervisor had taken over itself, or a seizure before this one whose answer was
+        # lost: whether it had started nobody knows any more.
+        unknown = _as_started([held for held in seized if held.consumer not in remains])
         for held in seized:
-            left = remains.get(held.consumer, _NOTHING)
+            left = remains.get(held.consumer) or unknown[held.consumer]
             # Where the lease ran out the seizure came first, and what it had finished could not be
             # written by the token it had.
             if (finished := left.finished.get(held.seized_token)) is not None:
