@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Any
@@ -127,7 +129,7 @@ class Attempt:
             error: What ended it.
             retryable: Whether it is one to retry for; `autoretry_for` says unless given.
         """
-        self._end_forked_child()
+        self._end_forked_child(error)
         self.raised = error
         asked = self.request.retry_asked
         if asked is not None:
@@ -146,10 +148,20 @@ class Attempt:
                 asked_wait=_guarded(lambda: retry_after(error, time.time())),
             )
 
-    def _end_forked_child(self) -> None:
-        """A child that the task forked, and that comes back out of it, is no second worker."""
-        if os.getpid() != self._pid:
-            os._exit(0)
+    def _end_forked_child(self, error: BaseException | None = None) -> None:
+        """A child that the task forked, and that comes back out of it, is no second worker. It
+        ends as a program would: its parent reads from its status whether it failed."""
+        if os.getpid() == self._pid:
+            return
+        status = 0 if error is None else 1
+        try:
+            if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+                status = (error.code or 0) & 0xFF
+            elif error is not None:
+                traceback.print_exception(error)
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
 
     def finish(self) -> Settlement:
         """Decide, and tell the hooks and the signals what was decided."""

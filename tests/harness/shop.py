@@ -640,6 +640,17 @@ def forks() -> None:
     os.fork()
 
 
+@app.task
+def forks_to(how: str) -> int:
+    """Fork, and let the child come back in some way; its exit status."""
+    child = os.fork()
+    if child == 0:
+        if how == "return":
+            return 0
+        raise SystemExit(3) if how == "exit" else ValueError("of the child")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @app.task(time_limit=10)
 def terminates(count: int) -> list[int | None]:
     """How children of `multiprocessing` end that are terminated."""

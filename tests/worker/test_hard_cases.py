@@ -189,6 +189,13 @@ def test_a_forked_child_that_returns_from_its_task_is_no_second_worker(shop: Sho
     assert len({line["pid"] for line in shop.history("start")}) == 1
 
 
+def test_a_forked_child_that_fails_tells_its_parent(shop: Shop) -> None:
+    worker = shop.work(processes=1)
+    ways = [shop.tasks.forks_to.delay(how) for how in ("return", "exit", "raise")]
+    assert [each.get(timeout=10) for each in ways] == [0, 3, 1]
+    assert "ValueError: of the child" in worker.output()
+
+
 @pytest.mark.parametrize("threads", [0, 1])
 def test_what_a_task_forks_ends_when_it_is_terminated(shop: Shop, threads: int) -> None:
     worker = shop.work("--threads", str(threads), processes=1)
