@@ -202,6 +202,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(store: Engine, path: Path) ->
     assert ended.stdout.startswith("id\ttask")
 
 
+def test_a_closed_standard_output_is_no_error(store: Engine, path: Path) -> None:
+    command = f"{sys.executable} -m acked --broker sqlite:///{path} status >&-"
+    ended = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @contextlib.contextmanager
 def on_terminal(*args: str) -> Generator[tuple[subprocess.Popen[bytes], int]]:
     """`acked` on a terminal of 120 columns: its process, and our end of the terminal."""

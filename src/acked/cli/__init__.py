@@ -20,6 +20,8 @@ DEBUG_VARIABLE = "ACKED_DEBUG"
 
 def main() -> NoReturn:
     """Run the command that this process was called with, and exit with its code."""
+    # None where its descriptor is closed.
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A task's text may hold what this terminal's encoding has not.
