@@ -33,6 +33,7 @@ from tests.harness.history import note
 
 if Path(os.environ.get("SHOP_BROKEN", "/nowhere")).exists():
     raise RuntimeError("this shop is broken")
+time.sleep(float(os.environ.get("SHOP_IMPORTS_FOR", "0")))
 if os.environ.get("SHOP_LISTENS"):
     ears.listen()
 

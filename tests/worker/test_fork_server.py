@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_a_stop_does_not_wait_for_a_fork_server_that_hangs(shop: Shop, forks: Pa
     assert worker.stop(signal.SIGQUIT, within=25) == 0
     assert not alive(template)
     assert shop.record(running.id).state is State.QUEUED
+
+
+def test_a_stop_does_not_wait_for_an_application_that_is_imported(shop: Shop) -> None:
+    worker = shop.work(wait=False, environment={"SHOP_IMPORTS_FOR": "60"})
+    template = until(lambda: worker.template, what="the fork server")
+    assert template is not None
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 5, "well before the patience of 10 s"
+    assert not alive(template)
 
 
 WITHOUT_THE_RIGHT = ("setpriv", "--bounding-set", "-kill")

@@ -142,6 +142,9 @@ class ForkServers:
         """Let go of all, and wait for their ends."""
         for server in self.open:
             server.close()
+            if server.hello is None:
+                # It imports the application, however long that takes, and has forked nothing.
+                server.process.kill()
             server.wait()
         for server in self._closed:
             server.wait()
