@@ -126,6 +126,32 @@ def test_a_seizure_whose_answer_was_lost_is_repeated_with_what_it_took(
     assert broker.seize(asked_again, by="w2") == []
 
 
+def test_a_repeated_seizure_gives_each_delivery_once(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what the one before it took, whose answer was lost."""
+    broker.send([message("a")])
+    broker.claim("w1/0", ["default"], 1)
+    broker.send([message("b")])
+    broker.claim("w1/1", ["default"], 1)
+    run = broker._client.run
+
+    def lost(*args: object, **options: object) -> object:
+        run(*args, **options)  # type: ignore[arg-type]  # whatever the command takes
+        raise BrokerUnavailable("the answer was lost")
+
+    def repeated(script: Script, *args: Any, **options: Any) -> Any:
+        run(script, *args, **options)
+        return run(script, *args, **options)
+
+    monkeypatch.setattr(broker._client, "run", lost)
+    with pytest.raises(BrokerUnavailable):
+        broker.seize("w1/0", by="w2")
+    monkeypatch.setattr(broker._client, "run", repeated)
+
+    assert [held.id for held in broker.seize("w1/1", by="w2")] == ["a", "b"]
+
+
 def test_over_a_slow_line_a_dead_worker_is_buried_in_portions(shared: RedisServer) -> None:
     """What it held is more than the line carries in the time there is for one answer."""
     broker = RedisBroker(shared.fresh())

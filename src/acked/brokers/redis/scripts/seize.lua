@@ -32,7 +32,9 @@ for _, earlier in ipairs(args[7]) do
     for at = 10, #theirs, ROW do theirs_tags[#theirs_tags + 1] = tag_of(theirs[at]) end
     for i, r in ipairs(records(theirs_tags)) do
       local at = (i - 1) * ROW
-      if r and r[STATE] == 'RUNNING' and r[CONSUMER] == by and r[TOKEN] == theirs[at + 2] then
+      -- Once: a seizure that was itself repeated has kept what those before it gave.
+      if r and not heard[theirs_tags[i]]
+        and r[STATE] == 'RUNNING' and r[CONSUMER] == by and r[TOKEN] == theirs[at + 2] then
         for k = 1, ROW do rows[n + k] = theirs[at + k] end
         n = n + ROW
         found[#found + 1] = theirs_tags[i]
