@@ -668,6 +668,26 @@ def test_a_search_in_large_messages_is_many_short_steps(
     assert [record.id for record in found] == [str(number) for number in reversed(range(40))]
 
 
+def test_a_search_that_finds_large_results_is_many_short_steps(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        broker.send([message(str(number))])
+        (held,) = broker.claim("w1/0", ["default"], 1).deliveries
+        broker.settle([Settlement.succeed(held, at=2.0, started=1.0, result=b"1" * 2**20)])
+    run, steps = broker._client.run, []
+
+    def counted(script: Script, *args: Any, **options: Any) -> Any:
+        steps.append(script)
+        return run(script, *args, **options)
+
+    monkeypatch.setattr(broker._client, "run", counted)
+
+    found = broker.search(Filter(states=(State.SUCCESS,)))
+    assert [record.id for record in found] == [str(number) for number in reversed(range(40))]
+    assert len(steps) >= 4
+
+
 def test_nothing_is_left_of_what_was_deleted(shared: RedisServer) -> None:
     clock = ManualClock()
     broker = RedisBroker(shared.fresh(), clock=clock)

@@ -24,7 +24,8 @@ if args[7] then
   for _, state in ipairs(args[7]) do wanted[state] = true end
 end
 local found, where, weight = {}, 0, 0
-local HEAVY = 8388608 -- bytes of messages and failures that a step looks into or finds
+local HEAVY = 8388608 -- bytes that a step looks into or finds
+local parts = {'body', 'result', 'failure', 'progress'}
 
 -- Whether the hash *key* has *part* in what it holds for *tag*.
 local function holds(key, tag, part)
@@ -47,7 +48,7 @@ local function look_at(tags)
         and (not text or holds('body', tags[i], text))
         and (not error_text or holds('failure', tags[i], error_text)) then
         found[#found + 1] = tags[i]
-        weight = weight + call('HSTRLEN', P .. 'body', tags[i])
+        for _, key in ipairs(parts) do weight = weight + call('HSTRLEN', P .. key, tags[i]) end
         if #found == to_find then return i end
       end
       if weight > HEAVY then return i end
