@@ -130,6 +130,9 @@ class Attempt:
             retryable: Whether it is one to retry for; `autoretry_for` says unless given.
         """
         self._end_forked_child(error)
+        if isinstance(error, MemoryError):
+            # What fills the memory hangs on the frames of the task, and its end takes some as well.
+            traceback.clear_frames(error.__traceback__)
         self.raised = error
         asked = self.request.retry_asked
         if asked is not None:

@@ -642,6 +642,18 @@ def forks() -> None:
 
 
 @app.task
+def fills_memory() -> None:
+    """Take all the memory there is, in small pieces."""
+    import resource
+
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 64 * 1024 * 1024, resource.RLIM_INFINITY))
+    kept: list[object] = [None] * 4_000_000  # of its full length, or it would fail as it grows
+    for place in range(len(kept)):
+        kept[place] = object()
+
+
+@app.task
 def forks_to(how: str) -> int:
     """Fork, and let the child come back in some way; its exit status."""
     child = os.fork()

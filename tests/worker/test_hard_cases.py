@@ -189,6 +189,15 @@ def test_a_forked_child_that_returns_from_its_task_is_no_second_worker(shop: Sho
     assert len({line["pid"] for line in shop.history("start")}) == 1
 
 
+def test_a_task_that_fills_the_memory_ends_with_its_memory_error(shop: Shop) -> None:
+    """To say how it ended takes memory as well."""
+    shop.work(processes=1)
+    result = shop.tasks.fills_memory.delay()
+    (record,) = shop.finish(result.id)
+    assert record.failure is not None
+    assert (record.failure.type, record.losses) == ("MemoryError", 0)
+
+
 def test_a_forked_child_that_fails_tells_its_parent(shop: Shop) -> None:
     worker = shop.work(processes=1)
     ways = [shop.tasks.forks_to.delay(how) for how in ("return", "exit", "raise")]
