@@ -152,6 +152,18 @@ def log_and_sleep(self: Task[..., None], text: str, seconds: float) -> None:
 
 
 @app.task(bind=True)
+def log_in_a_child(self: Task[..., None], text: str, seconds: float) -> None:
+    child = os.fork()
+    if child == 0:
+        logger.info("of the child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    logger.info(text)
+    note("start", task=self.request.id)
+    time.sleep(seconds)
+
+
+@app.task(bind=True)
 def gives_away(
     self: Task[..., Any], data: dict[str, Any], then: str = "", **named: str
 ) -> dict[str, Any]:

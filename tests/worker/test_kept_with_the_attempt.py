@@ -54,6 +54,18 @@ def test_the_log_of_a_killed_attempt_is_kept(shop: Shop) -> None:
     assert lost.log.endswith("INFO before the kill")
 
 
+def test_the_log_of_a_killed_attempt_is_that_of_its_own_process(shop: Shop) -> None:
+    """A child that its task forks does not write to the memory they share."""
+    worker = shop.work(processes=1)
+    sent = shop.tasks.log_in_a_child.delay("before the kill", 30.0)
+    shop.started(sent.id)
+    worker.kill_process(worker.processes[0])
+    until(lambda: shop.app.records.attempts(sent.id), what="the lost attempt")
+    (lost,) = shop.app.records.attempts(sent.id)
+    assert lost.log.endswith("INFO before the kill")
+    assert "of the child" not in lost.log
+
+
 def test_the_log_of_an_attempt_that_died_with_its_whole_worker_is_kept(shop: Shop) -> None:
     first = shop.work(processes=1)
     sent = shop.tasks.log_and_sleep.delay("before the kill", 30.0)

@@ -153,6 +153,7 @@ class _TaskHandler(logging.Handler):
     def __init__(self, keep: Keep) -> None:
         super().__init__(KEPT_LEVEL)
         self._keep = keep
+        self._pid = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         request = current.get()
@@ -170,7 +171,10 @@ class _TaskHandler(logging.Handler):
             if request.lines is None:
                 request.lines = LogLines()
             request.lines.add(stored.decode())
-            self._keep(request.delivery.token, stored)
+            # Not of what a task forked: it is no part of the process that would be killed, and a
+            # thread that it does not have may hold a lock.
+            if os.getpid() == self._pid:
+                self._keep(request.delivery.token, stored)
         except Exception:
             self.handleError(record)
 
