@@ -169,6 +169,17 @@ def test_over_a_slow_line_a_dead_worker_is_buried_in_portions(shared: RedisServe
     assert len({held.id for held in seized}) == 16
 
 
+def test_missing_replicas_are_named_also_where_the_server_forgot_the_script(
+    shared: RedisServer, broker: RedisBroker
+) -> None:
+    """The wait for them comes before the script is given to it again."""
+    careful = RedisBroker(f"{broker.address}&wait_replicas=1", timeout=5)
+    shared.ask("SCRIPT", "FLUSH")
+    with pytest.raises(BrokerError, match="0 of 1 replicas confirmed"):
+        careful.send([message("a")])
+    assert broker.get("a") is not None
+
+
 def test_a_claim_whose_wait_for_replicas_is_ended_is_not_made_twice(
     shared: RedisServer, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,15 +81,13 @@ class Client:
             BrokerUnavailable: No answer in time; whether it ran nobody knows.
             BrokerError: The server refused.
         """
-        now = time.monotonic()
-        deadline = min(now + self.timeout, until)
+        deadline = min(time.monotonic() + self.timeout, until)
         commands: list[Command] = [("EVALSHA", script.sha, "1", self.base, args, *stored)]
         if confirmed and self.address.wait_replicas:
             # From 7.2 on, WAIT waits for what its own connection wrote last; and a script that
             # finds everything done already, as in a repetition, writes nothing.
             commands.append(("EVAL", TOUCH.text, "1", self.base, NO_ARGUMENTS))
-            milliseconds = max(1, int((deadline - now) * WAIT_SHARE * 1000))
-            commands.append(("WAIT", str(self.address.wait_replicas), str(milliseconds)))
+            commands.append(("WAIT", str(self.address.wait_replicas)))
         replies = self.exchange(commands, deadline, script)
         if len(replies) > 1 and (count := replies[-1]) < self.address.wait_replicas:
             raise too_few(count, self.address, self.timeout * WAIT_SHARE)
@@ -99,7 +97,7 @@ class Client:
         self, commands: list[Command], deadline: float, script: Script | None = None
     ) -> list[Any]:
         """The answers to *commands*, the first of which may be that *script*. Without one they
-        change nothing.
+        change nothing. A WAIT is given its part of the time that is left.
 
         Raises:
             BrokerError: As `run`; also where the server refuses one of them.
@@ -115,7 +113,7 @@ class Client:
                 error.nothing_stored &= not unsure
                 raise
             try:
-                replies = connection.exchange(commands, deadline)
+                replies = connection.exchange(_in_time(commands, deadline), deadline)
             except OSError as error:
                 self.drop(connection)
                 unsure = True
@@ -296,6 +294,12 @@ class Client:
         if words[0] == "MOVED" and len(words) == 3:
             host, _, port = words[2].rpartition(":")
             self._primary = Node(host.strip("[]") or asked.host, int(port))
+
+
+def _in_time(commands: Sequence[Command], deadline: float) -> list[Command]:
+    """*commands*, where a WAIT ends before *deadline*, also where it is sent once more."""
+    milliseconds = max(1, int((deadline - time.monotonic()) * WAIT_SHARE * 1000))
+    return [(*each, str(milliseconds)) if each[0] == "WAIT" else each for each in commands]
 
 
 def _text(value: bytes | None) -> str:
