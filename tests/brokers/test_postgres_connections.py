@@ -185,6 +185,29 @@ def test_a_server_that_lets_nobody_in_is_not_taken_for_one_that_is_away(
     broker.close()
 
 
+@pytest.mark.parametrize("answer", [b"S", b"E", b"H"])
+def test_a_server_that_is_lost_while_tls_begins_is_taken_for_one_that_is_away(
+    answer: bytes,
+) -> None:
+    def serve() -> None:
+        for _ in range(2):  # what is harmless when repeated is tried twice
+            client, _ = listener.accept()
+            with client:
+                client.recv(8)
+                client.sendall(answer)
+                client.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Background(serve)
+        port = listener.getsockname()[1]
+        broker = PostgresBroker(f"postgresql://u@127.0.0.1:{port}/d?sslmode=require", timeout=5)
+        with pytest.raises(BrokerUnavailable, match="cannot be reached") as caught:
+            broker.setup()
+        server.answer()
+    assert caught.value.nothing_stored
+    broker.close()
+
+
 def test_a_database_without_the_tables_refuses_to_store_a_call(servers: Servers) -> None:
     server = servers.get("postgres")
     assert isinstance(server, PostgresServer)

@@ -61,9 +61,10 @@ NOT_THIS_USER = re.compile(
     "authentication failed|no password supplied|no pg_hba.conf entry|permission denied for database"
     "|(role|database) .* (does not exist|is not permitted to log in)"
 )
-NOT_THIS_WAY = re.compile("SSL|certificate")
+NOT_THIS_WAY = re.compile("does not support SSL|SSL error: (?!unexpected eof)|certificate")
 """What libpq says of a login that failed. It gives no SQLSTATE for that, and servers that speak
-another language are taken for unreachable."""
+another language are taken for unreachable. So is one that is lost in the middle of the handshake,
+as it is while it restarts behind what speaks TLS for it."""
 
 
 def broken(failures: Sequence[str]) -> Broken:
