@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import msgspec
 import psycopg
@@ -20,7 +21,7 @@ from acked.brokers.postgres import PostgresBroker
 from acked.brokers.postgres.address import signed
 from acked.brokers.postgres.connection import Call
 from acked.brokers.postgres.looking import note
-from acked.brokers.postgres.queue import CAP, TAKE
+from acked.brokers.postgres.queue import CAP, SEIZE, TAKE
 from acked.brokers.postgres.values import int4, text, texts
 from acked.brokers.postgres.waiting import NET
 from acked.clock import ServerClock
@@ -617,3 +618,27 @@ def test_over_a_slow_line_a_dead_worker_is_buried_in_portions(
         far.setup()
         proxy.set(rate=5e6)
         assert len({held.id for held in far.reap(by="w2")}) == 16
+
+
+def test_a_portion_is_as_much_work_however_many_were_seized_before(
+    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where *by* is the holder, too, what it seized is not looked through again and again."""
+    broker.send([message(f"task-{number}") for number in range(3_500)])
+    (known, *unknown) = broker.claim("w1/0", ["default"], 3_500).deliveries
+    sizes: list[int] = []
+    run = broker._database.run
+
+    def noted(*calls: Call, **options: Any) -> Any:
+        sizes.extend(
+            sum(len(each or b"") for each in call.parameters)
+            for call in calls
+            if call.statement is SEIZE
+        )
+        return run(*calls, **options)
+
+    monkeypatch.setattr(broker._database, "run", noted)
+    seized = broker.seize("w1/0", by="w1/0", keep={known.token})
+    assert [held.id for held in seized] == [held.id for held in unknown]
+    assert len(sizes) == 5
+    assert len(set(sizes)) == 1

@@ -61,7 +61,7 @@ STATEMENTS = {
     "settle": "SELECT * FROM acked.succeed('{1,2,3}', '{1,2,3}', '{1,2,3}', '{1,2,3}', '{}')",
     "holders": "SELECT acked.holders()",
     "seize": "SELECT * FROM acked.seize(ARRAY['w/0'::bytea], '{}', 'w/1', 'w', NULL, NULL, 10, 99, "
-    "'{}', 4000000)",
+    "'{}', 0, 4000000)",
     "promote": "SELECT acked.promote('default', 0)",
     "revoke": "SELECT acked.revoke(ARRAY['x'::bytea], 1::smallint, NULL)",
 }

@@ -63,7 +63,7 @@ HOLDERS = Statement("SELECT {schema}.holders()", "T")
 
 SEIZE = Statement(
     "SELECT seq, id, body, attempt, retries, losses, suspected, runs, queue, sent, claimed, "
-    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    "holder, token FROM {schema}.seize($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     "qtbqqqqqtddtq",
 )
 
@@ -287,16 +287,21 @@ class TaskQueue(Store):
     ) -> list[Delivery]:
         seized: list[Delivery] = []
         while holders:
-            # What is taken over has *by* as its holder, who may be one of *holders*.
-            stays = [*keep, *(each.token for each in seized)]
-            portion = self._seize_some(holders, workers, by, stays)
+            # Behind what was taken, which has *by* as its holder, who may be one of *holders*.
+            after = seized[-1].tag if seized else 0
+            portion = self._seize_some(holders, workers, by, keep, after)
             if not portion:
                 break
             seized += portion
         return seized
 
     def _seize_some(
-        self, holders: Sequence[str], workers: Sequence[str], by: str, keep: Sequence[int]
+        self,
+        holders: Sequence[str],
+        workers: Sequence[str],
+        by: str,
+        keep: Collection[int],
+        after: int,
     ) -> list[Delivery]:
         parameters = self._claiming()
         first = int.from_bytes(parameters[-1] or b"", "big")
@@ -305,7 +310,7 @@ class TaskQueue(Store):
                 SEIZE,
                 [
                     texts(holders), texts(workers), text(by), text(worker_of(by)), *parameters,
-                    int8s(keep), int8(SEIZED_AT_ONCE),
+                    int8s(tuple(keep)), int8(after), int8(SEIZED_AT_ONCE),
                 ],
             )
         )  # fmt: skip

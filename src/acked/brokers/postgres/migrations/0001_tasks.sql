@@ -607,8 +607,8 @@ END $$;
 
 -- Give each of what the consumers `dead` hold a fresh token and a new holder, but not where their
 -- worker, if it is named in `workers`, has come back to life, and not what has a token in `kept`.
--- A portion of it: a host may have died with more than a slow line carries in the time there is for
--- one answer.
+-- A portion of it, of the tasks behind `after`: a host may have died with more than a slow line
+-- carries in the time there is for one answer.
 CREATE TYPE {schema}.seizure AS (
     seq bigint, id bytea, body bytea, attempt integer, retries integer, losses integer,
     suspected integer, runs integer, queue bytea, sent double precision, claimed double precision,
@@ -617,7 +617,8 @@ CREATE TYPE {schema}.seizure AS (
 
 CREATE FUNCTION {schema}.seize(
     dead bytea[], workers bytea[], new_holder bytea, worker_ bytea, now_at double precision,
-    steady_at double precision, lease double precision, base bigint, kept bigint[], bytes bigint
+    steady_at double precision, lease double precision, base bigint, kept bigint[], after bigint,
+    bytes bigint
 ) RETURNS SETOF {schema}.seizure LANGUAGE plpgsql AS $$
 DECLARE
     now_ CONSTANT double precision :=
@@ -629,9 +630,14 @@ DECLARE
     portion CONSTANT bigint[] := ARRAY(
         SELECT o.seq FROM (
             SELECT r.seq, sum(length(t.body)) OVER (ORDER BY r.seq) - length(t.body) AS before
-            FROM {schema}.running AS r JOIN {schema}.task AS t ON t.seq = r.seq
-            WHERE r.consumer = ANY (gone) AND r.token <> ALL (kept)
-            ORDER BY r.seq LIMIT 1000
+            FROM (
+                SELECT h.seq FROM (
+                    -- By holder: OFFSET keeps it from walking over whatever else ran, in order.
+                    SELECT seq, token FROM {schema}.running WHERE consumer = ANY (gone) OFFSET 0
+                ) AS h
+                WHERE h.seq > after AND h.token <> ALL (kept) ORDER BY h.seq LIMIT 1000
+            ) AS r
+            JOIN {schema}.task AS t ON t.seq = r.seq
         ) AS o
         WHERE o.before < bytes
     );
