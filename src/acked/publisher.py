@@ -8,7 +8,8 @@ caller in between, so the next write begins as soon as the last one has ended: w
 that was measured a third quicker than letting each write's senders take the next one over.
 
 One send has one fate: all or none of its messages. When a write for several senders fails for a
-reason that may be one sender's fault, each is tried alone, so that none fails for another's.
+reason that may be one sender's fault, each is tried alone, so that none fails for another's. A
+broker that refuses everybody shows that soon, and nobody waits for the refusals of all the others.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterable, Sequence
 
 from acked.broker import Broker
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from acked.message import Message
 from acked.shield import shielded
 
 MAX_BATCH = 1_000
 """Messages for which several senders share one write. One large send stays whole."""
+
+APART = 1.0
+"""Seconds for which the senders of a write that was refused are tried alone while each is refused
+again. One that is stored shows that it was somebody's fault, and then all are tried."""
 
 
 class _Send:
@@ -190,11 +196,28 @@ class Publisher:
                 # Each its own: a traceback is one thread's.
                 each.error = error.again(str(error), nothing_stored=error.nothing_stored)
         except Exception as error:
-            if len(batch) > 1:
-                for each in batch:
-                    self._write([each])
+            if len(batch) == 1:
+                batch[0].error = error
+            else:
+                self._write_each(batch, error)
+
+    def _write_each(self, batch: Sequence[_Send], error: Exception) -> None:
+        """Send what *batch* holds one by one: together it failed with *error*, it may be for one
+        of them. A broker that turns one after the other away turns all away, and to ask it for each
+        may take a new connection every time."""
+        sure = isinstance(error, BrokerError) and error.nothing_stored
+        until = time.monotonic() + APART
+        any_stored = False
+        for number, each in enumerate(batch, 1):
+            self._write([each])
+            why = each.error
+            any_stored |= why is None
+            if isinstance(why, BrokerUnavailable) or (
+                isinstance(why, BrokerRefused) and not any_stored and time.monotonic() >= until
+            ):
+                for rest in batch[number:]:
+                    rest.error = why.again(str(why), nothing_stored=sure)
                 return
-            batch[0].error = error
 
 
 def _take(line: deque[_Send]) -> list[_Send]:

@@ -12,7 +12,7 @@ import pytest
 
 from acked.broker import Broker
 from acked.brokers.memory import MemoryBroker
-from acked.errors import BrokerError, BrokerUnavailable
+from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from acked.message import Message
 from acked.publisher import MAX_BATCH, Publisher
 from tests.harness.workers import until
@@ -136,6 +136,37 @@ def test_a_broker_that_is_away_fails_all_of_a_shared_write_at_once(gate: Gate) -
     assert errors[0] is None
     assert isinstance(errors[1], BrokerUnavailable) and isinstance(errors[2], BrokerUnavailable)
     assert errors[1] is not errors[2]
+
+
+@pytest.mark.parametrize("kind", [BrokerRefused, BrokerUnavailable])
+def test_nobody_waits_for_a_broker_to_turn_every_other_sender_away(
+    gate: Gate, kind: type[BrokerError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acked.publisher.APART", 0.0)
+    senders = pile_up(Publisher(gate), gate, "abcd")
+    errors = {
+        "a": None, "bcd": BrokerRefused("no right", nothing_stored=True),
+        "b": kind("not now"),
+    }  # fmt: skip
+    gate.refuse = lambda messages: errors["".join(each.id for each in messages)]
+    finish(gate, senders)
+    assert gate.writes == [["a"], ["b", "c", "d"], ["b"]]
+    for each in senders[2:]:
+        assert isinstance(each.error, kind)
+        assert each.error.nothing_stored
+
+
+def test_who_is_refused_for_its_own_fault_keeps_nobody_behind_it_from_being_tried(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acked.publisher.APART", 0.0)
+    senders = pile_up(Publisher(gate), gate, "abcd")
+    gate.refuse = lambda messages: (
+        BrokerRefused("no right") if "c" in [each.id for each in messages] else None
+    )
+    finish(gate, senders)
+    assert [each.label for each in senders if each.error is not None] == ["c"]
+    assert gate.get("d") is not None
 
 
 class Interrupt(BaseException):
