@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from acked.broker import Broker
 from acked.errors import BrokerError, BrokerRefused, BrokerUnavailable
@@ -78,9 +78,10 @@ class Publisher:
 
     def start_afresh(self) -> None:
         """Forget what is pending and the writer; for a forked child."""
-        self._turn = threading.Lock()  # held during each write
+        self._turn = threading.RLock()  # held during each write
         self._pending: deque[_Send] = deque()
-        self._gathering = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # of what is pending; taken in C, unlike the condition
+        self._gathering = threading.Condition(self._lock)
         self._writer: threading.Thread | None = None
         self._closed = False
         self._inside: set[int] = set()  # threads that hold a lock of ours, by ident
@@ -93,16 +94,11 @@ class Publisher:
         """
         # A soft time limit strikes after the write, so that its outcome is known.
         with shielded():
-            with self._entered():
-                if not self._pending and self._turn.acquire(blocking=False):
-                    try:
-                        self._broker.send(messages)
-                    finally:
-                        self._turn.release()
-                    return
-                own = _Send(messages)
-                self._leave_to_writer(own)
+            if self._sent_alone(messages):
+                return
+            own = _Send(messages)
             try:
+                self._leave_to_writer(own)
                 own.over.acquire()
             except BaseException:  # Ctrl-C; what the writer has not taken yet is not sent
                 self._withdraw(own)
@@ -113,24 +109,60 @@ class Publisher:
     async def asend(self, messages: Sequence[Message]) -> None:
         """`send` for coroutines. One that is cancelled before its turn sends nothing."""
         own = _Send(messages, asyncio.get_running_loop().create_future())
-        with self._entered():
-            self._leave_to_writer(own)
+        self._leave_to_writer(own)
         assert own.future is not None
         await own.future
 
     def close(self) -> None:
         """Send what was left to the writer, and end it."""
-        with self._gathering:
+        with self._lock:
             self._closed = True
             self._gathering.notify()
             writer = self._writer
         if writer is not None and writer is not threading.current_thread():
             writer.join()
 
-    @contextlib.contextmanager
-    def _entered(self) -> Generator[None]:
-        """The calling thread takes locks, for which a signal handler or a `__del__` that came in
-        between would wait for ever."""
+    # A signal handler may raise after any call that is made here, Ctrl-C's for one. What was taken
+    # before is let go of all the same, or nobody could send any more: by `finally`, whether or not
+    # the taking was seen to succeed, and without any other call before it.
+
+    def _sent_alone(self, messages: Sequence[Message]) -> bool:
+        """Whether nobody else was sending, and so *messages* are sent."""
+        thread = self._outside()
+        try:
+            self._inside.add(thread)
+            try:
+                if self._pending or not self._turn.acquire(blocking=False):
+                    return False
+                self._broker.send(messages)
+                return True
+            finally:
+                try:  # noqa: SIM105 - `suppress` is one more call
+                    self._turn.release()
+                except RuntimeError:  # not taken by this thread
+                    pass
+        finally:
+            self._inside.discard(thread)
+
+    def _leave_to_writer(self, own: _Send) -> None:
+        thread = self._outside()
+        try:
+            self._inside.add(thread)
+            with self._lock:
+                if self._closed:
+                    raise BrokerError(
+                        "the application is closed; its broker is let go of", nothing_stored=True
+                    )
+                if self._writer is None:
+                    self._writer = self._start_writer()
+                self._pending.append(own)
+                self._gathering.notify()
+        finally:
+            self._inside.discard(thread)
+
+    def _outside(self) -> int:
+        """The calling thread, which is about to take locks: a signal handler or a `__del__` that
+        came in between would wait for them for ever."""
         thread = threading.get_ident()
         if thread in self._inside:
             raise BrokerError(
@@ -138,35 +170,21 @@ class Publisher:
                 "__del__ that sends as well. Let that set a flag, and send afterwards.",
                 nothing_stored=True,
             )
-        self._inside.add(thread)
-        try:
-            yield
-        finally:
-            self._inside.discard(thread)
+        return thread
 
-    def _leave_to_writer(self, own: _Send) -> None:
-        with self._gathering:
-            if self._closed:
-                raise BrokerError(
-                    "the application is closed; its broker is let go of", nothing_stored=True
-                )
-            if self._writer is None:
-                writer = threading.Thread(
-                    target=self._write_on, name="acked-publisher", daemon=True
-                )
-                try:
-                    writer.start()
-                except RuntimeError as error:
-                    # Nothing is left to a writer that is not there: the next to come tries again.
-                    raise BrokerError(
-                        f"{error}, which sending from several threads needs", nothing_stored=True
-                    ) from None
-                self._writer = writer
-            self._pending.append(own)
-            self._gathering.notify()
+    def _start_writer(self) -> threading.Thread:
+        writer = threading.Thread(target=self._write_on, name="acked-publisher", daemon=True)
+        try:
+            writer.start()
+        except RuntimeError as error:
+            # Nothing is left to a writer that is not there: the next to come tries again.
+            raise BrokerError(
+                f"{error}, which sending from several threads needs", nothing_stored=True
+            ) from None
+        return writer
 
     def _withdraw(self, own: _Send) -> None:
-        with self._gathering, contextlib.suppress(ValueError):
+        with self._lock, contextlib.suppress(ValueError):
             self._pending.remove(own)
 
     # -- the writer --------------------------------------------------------------------------------

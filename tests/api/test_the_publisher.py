@@ -370,3 +370,30 @@ def test_a_signal_handler_that_sends_in_the_midst_of_a_send_is_told_so() -> None
     (error,) = seen
     assert error.nothing_stored
     assert broker.get("a") is not None
+
+
+def test_a_signal_handler_that_raises_in_the_midst_of_a_send_keeps_nobody_from_sending() -> None:
+    class Forgetful(MemoryBroker):
+        def send(self, messages: Sequence[Message]) -> None:
+            pass
+
+    def raises(*_: object) -> None:
+        raise Interrupt
+
+    publisher = Publisher(Forgetful())
+    before = signal.signal(signal.SIGVTALRM, raises)
+    try:
+        for _ in range(150):
+            with pytest.raises(Interrupt):  # noqa: PT012 - it comes at any moment
+                signal.setitimer(signal.ITIMER_VIRTUAL, 1e-3)
+                while True:
+                    publisher.send([message("a")])
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    other = Sender(publisher, "b")
+    other.join(30)
+    assert not other.is_alive()
+    assert other.error is None
+    publisher.send([message("c")])
+    publisher.close()
