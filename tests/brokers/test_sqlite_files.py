@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from acked.brokers.memory import MemoryBroker
 from acked.brokers.sqlite import SQLiteBroker
 from acked.brokers.sqlite.placement import check_path, check_sqlite
 from acked.brokers.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, set_up
+from acked.brokers.sqlite.wal import Patience
 from acked.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from acked.testing.timeline import message
 from tests.harness.privileges import need_root
@@ -101,7 +103,32 @@ def test_tables_that_come_between_two_looks_are_no_other_programs(path: Path) ->
 
     path.touch(0o600)
     with contextlib.closing(Slow(str(path))) as connection:
-        set_up(connection, path, log_limit=0, checkpoint_after=1000)
+        set_up(connection, path, patience=Patience(5.0), log_limit=0, checkpoint_after=1000)
+
+
+@pytest.mark.parametrize("journal", [None, "DELETE"])
+def test_who_is_stopped_while_it_makes_a_database_keeps_nobody_waiting_for_ever(
+    path: Path, journal: str | None
+) -> None:
+    if journal is not None:
+        first = SQLiteBroker(path)
+        first.setup()
+        first.close()
+        with contextlib.closing(apsw.Connection(str(path))) as connection:
+            connection.pragma("journal_mode", journal)
+    turn = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        broker = SQLiteBroker(path, timeout=0.1)
+        with pytest.raises(BrokerUnavailable, match="locked by another program") as caught:
+            broker.send([message("a")])
+    finally:
+        os.close(turn)
+    assert caught.value.nothing_stored
+
+    broker.send([message("a")])
+    assert broker.get("a") is not None
+    broker.close()
 
 
 def test_a_closed_broker_opens_again_when_it_is_used(path: Path) -> None:

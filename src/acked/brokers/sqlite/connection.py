@@ -94,10 +94,11 @@ class Database:
         # itself.
         return session.number, version, connection.total_changes()
 
-    def make(self) -> None:
+    def make(self, patience: wal.Patience) -> None:
         """Make the file if it is not there.
 
         Raises:
+            apsw.BusyError: Somebody else makes one in that directory, for longer than *patience*.
             BrokerUnavailable: It was there, and its directory or volume is away.
             ConfigurationError: It was never there, and may not be.
             OSError: It cannot be made.
@@ -124,7 +125,7 @@ class Database:
             # In turn: as long as the file is not there, what lies beside it is of one before, which
             # was removed alone. Processes that have that open still hold its index, and SQLite
             # would read the new log by it.
-            with in_turn(path.parent):
+            with in_turn(path.parent, patience):
                 if not path.exists():
                     for left in ("-wal", "-shm"):
                         path.with_name(f"{path.name}{left}").unlink(missing_ok=True)
@@ -245,7 +246,7 @@ class Session:
     def _open(self) -> apsw.Connection:
         path = self.database.path
         try:
-            self.database.make()
+            self.database.make(self.patience)
         except OSError as error:
             raise meaning(error, path, self.database.timeout) from error
         identity = _identity(path)
@@ -255,7 +256,10 @@ class Session:
         self._connection, self._file, self.number = connection, identity, next(_numbers)
         try:
             connection.set_busy_handler(self.patience)
-            set_up(connection, path, log_limit=wal.KEPT, checkpoint_after=wal.CHECKPOINT_AFTER)
+            set_up(
+                connection, path, patience=self.patience, log_limit=wal.KEPT,
+                checkpoint_after=wal.CHECKPOINT_AFTER,
+            )  # fmt: skip
         except BaseException:
             self.drop()
             raise

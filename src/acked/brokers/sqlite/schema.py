@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from collections.abc import Generator
 from pathlib import Path
 
 import apsw
 
+from acked.brokers.sqlite.wal import Patience
 from acked.errors import ConfigurationError
 
 SCHEMA_VERSION = 3
@@ -23,26 +25,29 @@ CACHE_KIB = 8192
 
 
 def set_up(
-    connection: apsw.Connection, path: Path, *, log_limit: int, checkpoint_after: int
-) -> None:
+    connection: apsw.Connection, path: Path, *, patience: Patience, log_limit: int,
+    checkpoint_after: int,
+) -> None:  # fmt: skip
     """Make of *connection* to *path* what every one of ours is.
 
     Args:
+        patience: How long to wait for others who do the same.
         log_limit: Bytes to which the write-ahead log is cut when it starts anew.
         checkpoint_after: Pages in it after which it is copied to the database.
 
     Raises:
         ConfigurationError: The file is another program's, or of another version of acked.
+        apsw.Error: SQLite refuses, or it takes too long.
     """
     # Reads that others may write between: what is not ours by this look is looked at again
     # where nobody creates it meanwhile.
     made_by, version = connection.pragma("application_id"), connection.pragma("user_version")
     if (made_by, version) != (APPLICATION_ID, SCHEMA_VERSION):
-        _create(connection, path)
+        _create(connection, path, patience)
     if connection.pragma("journal_mode") != "wal":
         # A copy made by VACUUM INTO, or a tool that has changed it. Without the log a reader keeps
         # writers out, and the end of a commit is not flushed.
-        with in_turn(path.parent):
+        with in_turn(path.parent, patience):
             connection.pragma("journal_mode", "WAL")
     connection.pragma("synchronous", "FULL")
     connection.pragma("temp_store", "MEMORY")
@@ -76,19 +81,29 @@ def _is_ours(connection: apsw.Connection, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def in_turn(directory: Path) -> Generator[None]:
-    """One after the other, of all who make a database in *directory*."""
+def in_turn(directory: Path, patience: Patience) -> Generator[None]:
+    """One after the other, of all who make a database in *directory*.
+
+    Raises:
+        apsw.BusyError: *patience* is over. Whoever has the turn may have been stopped in it.
+    """
     turn = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        for tries in itertools.count():
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not patience(tries):
+                    raise apsw.BusyError("the directory is locked") from None
         yield
     finally:
         os.close(turn)
 
 
-def _create(connection: apsw.Connection, path: Path) -> None:
+def _create(connection: apsw.Connection, path: Path, patience: Patience) -> None:
     # SQLite does not wait for the lock that the change to WAL needs.
-    with in_turn(path.parent):
+    with in_turn(path.parent, patience):
         if _is_ours(connection, path):
             return
         connection.pragma("auto_vacuum", "INCREMENTAL")
