@@ -287,7 +287,8 @@ class Arguments:
 def _shown_default(parameter: inspect.Parameter) -> Any:
     """The default of *parameter*, redacted."""
     default = parameter.default
-    if default is parameter.empty or default is None or default == "":
+    # Nothing else is compared: what `==` gives for an array or a column of a table has no truth.
+    if default is parameter.empty or default is None or (isinstance(default, str) and not default):
         return default
     return _Bare(MASK if is_secret(parameter.name) else redact_text(repr(default)))
 

@@ -398,6 +398,24 @@ def test_arguments_of_an_older_caller_that_no_longer_fit_fail_with_the_signature
     )  # fmt: skip
 
 
+def test_a_call_that_does_not_fit_is_told_so_whatever_the_defaults_compare_to(app: Acked) -> None:
+    class Column:  # noqa: PLW1641 - nor has an array one
+        def __eq__(self, other: object) -> Any:
+            return self
+
+        def __bool__(self) -> bool:
+            raise ValueError("the truth value of a column is ambiguous")
+
+        def __repr__(self) -> str:
+            return "Column()"
+
+    @app.task(name="take")
+    def take(when: int, order: Any = Column()) -> None: ...  # noqa: B008 - it is never called
+
+    with pytest.raises(NotSendable, match=r"It takes take\(when: int, order: Any = Column\(\)\)"):
+        take.delay()
+
+
 def test_arguments_are_stored_as_plain_json(app: Acked) -> None:
     @app.task
     def take(when: datetime, *, point: Point) -> None: ...
