@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db.utils import DatabaseErrorWrapper, OperationalError
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.string import StrDumper
 
@@ -136,15 +138,37 @@ def test_without_a_transaction_all_calls_are_sent_or_none(
     assert sent(app) == 5001
     plain.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF (SELECT count(*) FROM added) < 5000 THEN RAISE 'that few'; END IF;"
-        " RETURN NULL; END $$;"
-        "CREATE TRIGGER refuse AFTER INSERT ON acked.task REFERENCING NEW TABLE AS added"
-        " FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+        " $$ BEGIN RAISE 'that many'; END $$;"
+        "CREATE TRIGGER refuse AFTER INSERT ON acked.task FOR EACH ROW WHEN (NEW.seq > 10001)"
+        " EXECUTE FUNCTION refuse()"
     )
-    with pytest.raises(BrokerError, match="not stored.*that few") as caught:
+    with pytest.raises(BrokerError, match="not stored.*that many") as caught:
         scan.delay_many([(n,) for n in range(5001)], using=plain)
     assert (caught.value.nothing_stored, caught.value.stored_ids) == (True, ())
     assert sent(app) == 5001
+
+
+def test_threads_may_share_a_connection_that_commits_by_itself(
+    app: Acked, scan: Any, plain: psycopg.Connection[Any]
+) -> None:
+    def some() -> None:
+        for _ in range(50):
+            scan.delay_many([(1,), (2,), (3,)], using=plain)
+
+    senders = [Background(some) for _ in range(4)]
+    for each in senders:
+        each.answer()
+    assert plain.info.transaction_status == TransactionStatus.IDLE
+    assert sent(app) == 600
+
+
+def test_what_is_sent_in_a_pipeline_of_its_own_is_committed(
+    app: Acked, scan: Any, plain: psycopg.Connection[Any]
+) -> None:
+    with contextlib.suppress(psycopg.errors.DivisionByZero), plain.pipeline():
+        scan.delay_many([(1,), (2,)], using=plain)
+        plain.execute("SELECT 1 / 0")
+    assert sent(app) == 2
 
 
 def test_a_commit_whose_answer_is_lost_may_have_been_made(

@@ -17,10 +17,11 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import Dumper
-from psycopg.pq import Format, TransactionStatus
+from psycopg.pq import Format, PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from acked.brokers.postgres.address import Address, signed
+from acked.brokers.postgres.meaning import GOING
 from acked.brokers.postgres.queue import sending
 from acked.brokers.postgres.store import Store
 from acked.brokers.postgres.values import texts
@@ -31,19 +32,22 @@ WRAPPERS = ("connection", "driver_connection", "dbapi_connection")
 """Attributes under which Django, SQLAlchemy and others keep the connection of the driver."""
 
 AT_ONCE = 5_000
-"""Messages of one statement."""
+"""Messages of one statement, inside a transaction."""
 
 SEND_WITHIN = """
-SELECT {schema}.send(
-    %b::bytea[], %b::bytea[], %b::bytea[], %b::smallint[], %b::double precision[],
-    %b::double precision[], %b::bytea[], %b::double precision
-)
+SELECT
+    {schema}.send(
+        %b::bytea[], %b::bytea[], %b::bytea[], %b::smallint[], %b::double precision[],
+        %b::double precision[], %b::bytea[], %b::double precision
+    ),
+    (
+        SELECT count(pg_notify(encode(channel, 'escape'), ''))
+        FROM unnest(%b::bytea[]) AS channel
+    )
 FROM {schema}.place WHERE id = %b::uuid AND current_database() = %s
 """
-
-ANNOUNCE = b"""
-SELECT pg_notify(encode(channel, 'escape'), '') FROM unnest(%b::bytea[]) AS channel
-"""
+"""One statement, so that where the connection commits each, one is enough for all or none. A
+transaction around several would be that of every other thread which uses the connection."""
 
 
 class Packed(bytes):
@@ -70,26 +74,42 @@ class TransactionalSending(Store):
         keys = sorted({signed(each.queue) for each in messages})
         channels = texts([f"acked_{address.lock_space}_{key}" for key in keys])
         sql = SEND_WITHIN.replace("{schema}", address.quoted_schema).encode()
-        alone = own.autocommit and own.info.transaction_status == TransactionStatus.IDLE
-        committing = False
+        alone = _commits(own)
+        size = len(messages) if alone else AT_ONCE
+        in_pipeline = own.info.pipeline_status != PipelineStatus.OFF
         try:
-            with own.transaction() if alone else contextlib.nullcontext(), _cursor(own) as cursor:
-                for start in range(0, len(messages), AT_ONCE):
-                    columns = [*sending(messages[start : start + AT_ONCE]), self._now()]
+            # What is in a pipeline is committed by its next synchronisation: by the end of ours.
+            with (
+                own.pipeline() if alone and in_pipeline else contextlib.nullcontext(),
+                _cursor(own) as cursor,
+            ):
+                for start in range(0, len(messages), size):
+                    columns = [
+                        *sending(messages[start : start + size]), self._now(), channels,
+                        uuid.UUID(place).bytes,
+                    ]  # fmt: skip
                     packed = [None if each is None else Packed(each) for each in columns]
-                    cursor.execute(sql, [*packed, Packed(uuid.UUID(place).bytes), database])
+                    cursor.execute(sql, [*packed, database])
                     if cursor.fetchone() is None:
                         raise NotSendable(
                             f"using= leads to the database {own.info.dbname!r}, and the broker is "
                             f"{address.shown}. A transaction has one database: give a connection "
                             "to it."
                         )
-                cursor.execute(ANNOUNCE, [Packed(channels)])
-                committing = alone
         except psycopg.Error as error:
-            undone = not committing or _conflicts(error)
             with getattr(connection, "wrap_database_errors", contextlib.nullcontext()):
-                raise _meaning(error, own, address, alone=alone, undone=undone) from error
+                raise _meaning(error, own, address, alone=alone) from error
+
+
+def _commits(connection: psycopg.Connection[Any]) -> bool:
+    """Whether *connection* commits the next statement by itself."""
+    if not connection.autocommit:
+        return False
+    status = connection.info.transaction_status
+    if connection.info.pipeline_status != PipelineStatus.OFF:
+        return status == TransactionStatus.IDLE
+    # ACTIVE: another thread is in the middle of a statement.
+    return status in (TransactionStatus.IDLE, TransactionStatus.ACTIVE)
 
 
 def _cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
@@ -104,14 +124,12 @@ def _conflicts(error: psycopg.Error) -> bool:
 
 
 def _meaning(
-    error: psycopg.Error, own: psycopg.Connection[Any], address: Address, *, alone: bool,
-    undone: bool,
-) -> Exception:  # fmt: skip
+    error: psycopg.Error, own: psycopg.Connection[Any], address: Address, *, alone: bool
+) -> Exception:
     """*error* in terms of the broker; itself where the caller's own loop is to see it.
 
     Args:
-        alone: The transaction was made for this call.
-        undone: It is certain that nothing was committed.
+        alone: The statement was a transaction of its own.
     """
     if isinstance(error, psycopg.errors.InFailedSqlTransaction):
         return BrokerError(
@@ -126,6 +144,8 @@ def _meaning(
         )
     text = " ".join(str(error).split())
     if alone:
+        # A connection may have been lost between the commit and its answer.
+        undone = error.sqlstate is not None and not error.sqlstate.startswith(GOING)
         what = "refused to store it" if undone else "did not say that it was committed"
         return BrokerError(f"{address.shown} {what} ({text})", nothing_stored=undone)
     if _conflicts(error):
