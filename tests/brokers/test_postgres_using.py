@@ -17,7 +17,7 @@ from psycopg.types.string import StrDumper
 
 from acked import Acked
 from acked.brokers.postgres import PostgresBroker
-from acked.errors import BrokerError, NotSendable
+from acked.errors import BrokerError, BrokerRefused, NotSendable
 from acked.testing.timeline import Background
 from tests.harness.places import Servers
 from tests.harness.workers import until
@@ -146,6 +146,17 @@ def test_without_a_transaction_all_calls_are_sent_or_none(
         scan.delay_many([(n,) for n in range(5001)], using=plain)
     assert (caught.value.nothing_stored, caught.value.stored_ids) == (True, ())
     assert sent(app) == 5001
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_connection_without_the_right_to_send_is_refused_as_the_brokers_own_would_be(
+    app: Acked, scan: Any, url: str, autocommit: bool
+) -> None:
+    with psycopg.connect(url, autocommit=autocommit) as connection:
+        connection.execute("SET ROLE pg_monitor")
+        with pytest.raises(BrokerRefused, match="not stored.*permission denied") as caught:
+            scan.apply_async((1,), using=connection)
+    assert caught.value.nothing_stored
 
 
 def test_threads_may_share_a_connection_that_commits_by_itself(

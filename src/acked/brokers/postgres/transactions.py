@@ -25,7 +25,7 @@ from acked.brokers.postgres.meaning import GOING
 from acked.brokers.postgres.queue import sending
 from acked.brokers.postgres.store import Store
 from acked.brokers.postgres.values import texts
-from acked.errors import BrokerError, NotSendable
+from acked.errors import BrokerError, BrokerRefused, NotSendable
 from acked.message import Message
 
 WRAPPERS = ("connection", "driver_connection", "dbapi_connection")
@@ -143,14 +143,16 @@ def _meaning(
             f"{address.schema}; the broker is {address.shown}. Give a connection to that."
         )
     text = " ".join(str(error).split())
+    denied = isinstance(error, psycopg.errors.InsufficientPrivilege)
+    kind = BrokerRefused if denied else BrokerError
     if alone:
         # A connection may have been lost between the commit and its answer.
         undone = error.sqlstate is not None and not error.sqlstate.startswith(GOING)
         what = "refused to store it" if undone else "did not say that it was committed"
-        return BrokerError(f"{address.shown} {what} ({text})", nothing_stored=undone)
+        return kind(f"{address.shown} {what} ({text})", nothing_stored=undone)
     if _conflicts(error):
         return error
-    return BrokerError(
+    return kind(
         f"{address.shown} refused to store it in your transaction ({text}); it has failed and can "
         "only be rolled back.",
         nothing_stored=True,
