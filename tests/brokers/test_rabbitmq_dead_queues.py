@@ -6,6 +6,7 @@ of the queue is stopped, which looks the same from outside.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 from acked.broker import Ledger
 from acked.brokers.rabbitmq import RabbitMQBroker, mending, publishing
+from acked.brokers.rabbitmq.mending import Suspects
 from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.recovering import OVERDUE
 from acked.brokers.rabbitmq.topology import again, delay, line
@@ -160,6 +162,26 @@ class TestDeadQueues:
         other.claim("w2/0", ["default"], 1)
 
         until(lambda: notes(broker).read() == {}, "the note's end")
+
+    def test_one_that_answers_just_when_somebody_else_needs_it_is_no_error(
+        self, connect: Opener
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        name = line("default", 0)
+
+        async def need_it_at_every_moment(suspects: Suspects) -> list[BaseException | None]:
+            suspects.doubt([name])
+            needing: list[asyncio.Task[None]] = []
+            while suspects.has([name]):
+                needing.append(asyncio.create_task(suspects.clear([name])))
+                await asyncio.sleep(0)
+            return await asyncio.gather(*needing, return_exceptions=True)
+
+        with broker._sessions.use() as session:
+            for _ in range(20):
+                found = session.ask(need_it_at_every_moment(session._suspects))
+                assert set(found) == {None}
 
 
 class TestOthers:

@@ -184,6 +184,8 @@ class Suspects:
             Silent: It does not answer, and is not to be made anew.
             BrokerError: RabbitMQ, or the ledger, cannot be asked.
         """
+        if name not in self._suspects:
+            return  # It has answered since whoever wants to know began to ask.
         if time.monotonic() < self._silent_until.get(name, 0.0):
             raise self._silent(name)
         if await self._answers_with_others(name):
