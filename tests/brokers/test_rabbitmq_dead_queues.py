@@ -18,7 +18,7 @@ import pytest
 
 from acked.broker import Ledger
 from acked.brokers.rabbitmq import RabbitMQBroker, mending, publishing
-from acked.brokers.rabbitmq.mending import Suspects
+from acked.brokers.rabbitmq.mending import OLD, Suspects
 from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.recovering import OVERDUE
 from acked.brokers.rabbitmq.topology import again, delay, line
@@ -160,6 +160,39 @@ class TestDeadQueues:
         broker.send([message("a")])
         broker.claim("w1/0", ["default"], 1)
         other.claim("w2/0", ["default"], 1)
+
+        until(lambda: notes(broker).read() == {}, "the note's end")
+
+    def test_a_note_that_its_maker_has_left_goes_while_no_connection_is_made(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mending, "LEFT", 0.5)
+        clock = ManualClock()
+        broker, maker = connect(clock), connect(clock)
+        broker.claim("w1/0", ["default"], 1)
+        maker.send([message("a", queue="new")])
+        maker.close()
+        assert line("new", 0) in notes(broker).read()
+
+        clock.advance(2 * OLD + 1)
+        until(lambda: line("new", 0) not in notes(broker).read(), "the note's end")
+
+    def test_a_note_that_the_ledger_did_not_let_go_of_goes_later(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mending, "OLD", 0.5)
+        monkeypatch.setattr(mending, "LEFT", 1.0)
+        away = threading.Event()
+
+        def forget(*_: object) -> None:
+            away.set()
+            raise BrokerUnavailable("the ledger is away")
+
+        broker = connect()
+        with monkeypatch.context() as failing:
+            failing.setattr(Notes, "forget", forget)
+            broker.send([message("a")])
+            assert away.wait(PATIENCE)
 
         until(lambda: notes(broker).read() == {}, "the note's end")
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,10 @@ end of one that says nothing is noticed by its heartbeats."""
 
 ANSWER = 1.5
 """Seconds in which a queue that has a leader has answered."""
+
+LEFT = 60.0
+"""Seconds after which a connected process looks for notes that their makers have left: they ended
+before the queue was old, or could not reach the ledger then."""
 
 LAST_ANSWER = 5.0
 """As many, when it is asked for the last time: on a busy machine much takes longer."""
@@ -108,14 +113,12 @@ class Suspects:
 
     async def look(self) -> None:
         """A connection is made anew: whatever is noted may not have outlived the last one."""
-        try:
-            self._noted = await self._in_thread(self._notes.read)
-        except BrokerError as error:
-            logger.debug("the ledger does not say which queues are new: %s", error)
-            return
-        self.doubt(self._noted)
-        # Not only once somebody needs them: a note that has outlived its maker is to go soon.
-        self._looking = asyncio.get_running_loop().create_task(self._clear_all())
+        await self._doubt_noted()
+        if self._looking is not None:
+            self._looking.cancel()
+        # Not only once somebody needs them: a note that has outlived its maker is to go soon. Were
+        # its queue silent one day, as most of its nodes are away, it would be taken for dead.
+        self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
 
     def doubt(self, names: Iterable[str]) -> None:
         """Suspect *names*."""
@@ -147,11 +150,25 @@ class Suspects:
         process forks."""
         self._thread.shutdown(cancel_futures=True)
 
-    async def _clear_all(self) -> None:
-        suspects = [self._suspects[name] for name in self._noted if name in self._suspects]
-        await asyncio.gather(*(each.done() for each in suspects), return_exceptions=True)
-        with contextlib.suppress(BrokerError):
-            await self._forget_survivors()
+    async def _keep_looking(self) -> None:
+        while True:
+            suspects = [self._suspects[name] for name in self._noted if name in self._suspects]
+            await asyncio.gather(*(each.done() for each in suspects), return_exceptions=True)
+            with contextlib.suppress(BrokerError):
+                await self._forget_survivors()
+            await asyncio.sleep(LEFT)
+            # Those that are younger have a maker who sees to them.
+            await self._doubt_noted(min_age=2 * OLD)
+
+    async def _doubt_noted(self, min_age: float = -math.inf) -> None:
+        try:
+            noted = await self._in_thread(self._notes.read)
+            before = await self._in_thread(self._notes.now) - min_age
+        except BrokerError as error:
+            logger.debug("the ledger does not say which queues are new: %s", error)
+            return
+        self._noted = {name: note for name, note in noted.items() if note.at <= before}
+        self.doubt(self._noted)
 
     async def _note(self, name: str) -> None:
         """The queue *name* is about to be made."""
