@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +20,7 @@ from acked.brokers.rabbitmq.shelf import UNASKED
 from acked.brokers.rabbitmq.topology import delay, line
 from acked.errors import BrokerError, BrokerUnavailable
 from acked.testing.timeline import message, settlements
+from tests.harness.places import Place
 from tests.harness.rabbitmq import Opener, claim, publish
 from tests.harness.workers import until
 from tests.servers.rabbitmq import RabbitServer
@@ -33,6 +37,44 @@ def lose_it_when_a_queue_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
             link.abort()
 
     monkeypatch.setattr(Link, "make", lost)
+
+
+SENDS_LATE = """
+import sys
+import threading
+from acked import Acked
+
+app = Acked("shop", broker=sys.argv[1], results=sys.argv[2])
+
+@app.task
+def first(): ...
+
+@app.task(queue="other")
+def second(): ...
+
+def send():
+    threading.main_thread().join()
+    first.delay()
+    second.delay()
+    print("sent")
+    app.close()
+
+if sys.argv[3] == "connected":
+    first.delay()
+threading.Thread(target=send).start()
+"""
+
+
+class TestTheEndOfAProcess:
+    @pytest.mark.parametrize("before", ["connected", "unconnected"])
+    def test_a_thread_that_outlives_the_main_one_sends(
+        self, place: Place, tmp_path: Path, before: str
+    ) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", SENDS_LATE, place.url, f"sqlite:///{tmp_path}/late.db", before],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.stdout == "sent\n", done.stderr
 
 
 class TestLostWhilePublishing:

@@ -316,4 +316,10 @@ class Suspects:
         )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            answer = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except RuntimeError as error:
+            # The main thread has ended, and Python gives no more work to threads of that kind. Who
+            # still sends goes on without notes.
+            raise BrokerUnavailable(f"the records are not asked: {error}") from None
+        return await answer

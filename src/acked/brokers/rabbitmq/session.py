@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -62,7 +62,7 @@ class Session:
         self._loop.set_exception_handler(_on_error)
         # The driver looks names up there, just after `link` has found them, so that one thread will
         # do. asyncio would add one for each connection that is made anew while another is.
-        looking_up = ThreadPoolExecutor(1, thread_name_prefix="acked-lookup")
+        looking_up = _LookingUp(1, thread_name_prefix="acked-lookup")
         self._loop.set_default_executor(looking_up)
         self._thread = threading.Thread(target=self._run, name="acked-rabbitmq", daemon=True)
         self._suspects = Suspects(address, timeout, notes)
@@ -139,6 +139,21 @@ class Session:
             self._loop.run_forever()
             self._loop.close()
             self._suspects.close()
+
+
+class _LookingUp(ThreadPoolExecutor):
+    def submit(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
+        try:
+            return super().submit(fn, *args, **options)
+        except RuntimeError:
+            # The main thread has ended, and Python gives no more work to threads of that kind.
+            # Another may still send; the name has been found, so that asking again is quick.
+            answer: Future[T] = Future()
+            try:
+                answer.set_result(fn(*args, **options))
+            except Exception as error:
+                answer.set_exception(error)
+            return answer
 
 
 def _on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
