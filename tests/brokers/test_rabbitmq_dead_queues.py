@@ -21,7 +21,7 @@ from acked.brokers.rabbitmq import RabbitMQBroker, mending, publishing
 from acked.brokers.rabbitmq.mending import OLD, Suspects
 from acked.brokers.rabbitmq.notes import Notes
 from acked.brokers.rabbitmq.recovering import OVERDUE
-from acked.brokers.rabbitmq.topology import again, delay, line
+from acked.brokers.rabbitmq.topology import DEAD, again, delay, line, lines
 from acked.clock import ManualClock
 from acked.delivery import Delivery
 from acked.errors import BrokerError, BrokerUnavailable
@@ -242,6 +242,20 @@ class TestOthers:
         while not held:
             held = broker.claim("w1/0", ["x" * 250, "default"], 1).deliveries
         assert held[0].id == "a"
+
+    def test_a_claim_of_a_queue_that_rabbitmq_does_not_make_takes_what_the_others_have(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect()
+        broker.send([message("a")])
+        assert claim(broker, 1)[0].id == "a"
+        made = len(lines("default")) + len([DEAD])
+        server.limit_number_of_queues(broker._address.vhost, made)
+
+        broker.send([message("b")])
+        assert until(lambda: try_to_claim(broker, "new", "default"), "a task") == ["b"]
+        with pytest.raises(BrokerError, match="queue limit"):
+            broker.send([message("c", queue="new")])
 
     def test_a_delay_that_does_not_answer_fails_no_other_send(
         self, connect: Opener, server: RabbitServer

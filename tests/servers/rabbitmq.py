@@ -170,6 +170,12 @@ class RabbitServer(Server):
             '0, <<"queues">>, <<"acked">>)'
         )
 
+    def limit_number_of_queues(self, vhost: str, queues: int) -> None:
+        """Have *vhost* make no more than that many."""
+        self.evaluate(
+            f'rabbit_vhost_limit:set(<<"{vhost}">>, [{{<<"max-queues">>, {queues}}}], <<"acked">>)'
+        )
+
     def alarm(self, on: bool) -> None:
         """Raise or clear the memory alarm."""
         what = "0.0000001" if on else "0.8"

@@ -24,7 +24,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from acked.brokers.rabbitmq.address import Address
 from acked.brokers.rabbitmq.lasting import Lasting
 from acked.brokers.rabbitmq.link import Link
-from acked.brokers.rabbitmq.meaning import LinkLost
+from acked.brokers.rabbitmq.meaning import ChannelRefused, LinkLost
 from acked.brokers.rabbitmq.mending import ANSWER, INTERNAL_ERROR, Silent, Suspects
 from acked.brokers.rabbitmq.outgoing import Outgoing, priority_of, task_of
 from acked.brokers.rabbitmq.shelf import Shelf, Shelves, Ticket, prefetch_for
@@ -117,7 +117,7 @@ class Consumer:
                 shelf = wrong[0]
                 try:
                     await self._fill(link, shelf, prefetch_for(limit))
-                except (Silent, BrokerRefused) as error:
+                except (Silent, BrokerRefused, ChannelRefused) as error:
                     unwell[shelf.queue] = error
                     self._rest(shelf, error)
                     # The others may have lost theirs with the connection.

@@ -143,12 +143,7 @@ class Link:
 
     async def make(self, place: Place, announce: Callable[[], Awaitable[None]]) -> None:
         """Make *place*, unless it is there, however it was made. *announce* is done before."""
-        channel = await self._side_channel()
-        try:
-            await self.ask(channel.queue_declare, place.name, passive=True)
-        except ChannelRefused as refusal:
-            if refusal.code != NOT_FOUND:
-                raise
+        if not await self._has(place.name):
             await announce()
             await self._declare(place)
         if place.exchange:
@@ -163,9 +158,20 @@ class Link:
                 channel.queue_declare, place.name, durable=True, arguments=place.arguments
             )
         except ChannelRefused as refusal:
-            # Another version of acked may have made it in the meantime.
-            if refusal.code != PRECONDITION_FAILED:
+            # Another version of acked may have made it in the meantime. Or there is no room for it:
+            # the virtual host has all the queues that it may have.
+            if refusal.code != PRECONDITION_FAILED or not await self._has(place.name):
                 raise
+
+    async def _has(self, name: str) -> bool:
+        channel = await self._side_channel()
+        try:
+            await self.ask(channel.queue_declare, name, passive=True)
+        except ChannelRefused as refusal:
+            if refusal.code != NOT_FOUND:
+                raise
+            return False
+        return True
 
     async def delete(self, name: str) -> None:
         """Delete the queue *name*, with what is in it."""
