@@ -232,6 +232,20 @@ class TestOthers:
             assert until(lambda: try_to_claim(consumer, "bad", "default"), "another") == ["c"]
             assert time.monotonic() - began < PATIENCE / 2
 
+    def test_a_claim_of_many_queues_that_do_not_answer_takes_what_another_has(
+        self, connect: Opener, server: RabbitServer
+    ) -> None:
+        broker = connect()
+        bad = [f"bad-{number}" for number in range(6)]
+        broker.send([message("a"), *(message(queue, queue=queue) for queue in bad)])
+        with contextlib.ExitStack() as faults:
+            for queue in bad:
+                faults.enter_context(hung(server, broker, line(queue, 0)))
+            # In one call, which has no time to wait for each of them.
+            (held,) = connect().claim("w1/0", [*bad, "default"], 1).deliveries
+
+        assert held.id == "a"
+
     def test_a_claim_of_a_queue_with_too_long_a_name_takes_what_the_others_have(
         self, connect: Opener
     ) -> None:

@@ -112,9 +112,17 @@ class Consumer:
         async with self._working:
             link = await self._get_link()
             unwell: dict[str, BrokerError] = {}
+            # Another may begin until then, and have its share of the call's time.
+            last_begin = time.monotonic() + self._timeout * (1 - SHARE)
             # Those last whose lines may not answer.
             while wrong := sorted(self.shelves.wrong(queues, limit), key=self._is_doubtful):
                 shelf = wrong[0]
+                if unwell and self._is_doubtful(shelf) and time.monotonic() > last_begin:
+                    # What the others have would wait for all of these.
+                    for each in wrong:
+                        each.shut_until = time.monotonic() + PAUSED
+                        unwell[each.queue] = next(iter(unwell.values()))
+                    break
                 try:
                     await self._fill(link, shelf, prefetch_for(limit))
                 except (Silent, BrokerRefused, ChannelRefused) as error:
