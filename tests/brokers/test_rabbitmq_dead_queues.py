@@ -25,6 +25,7 @@ from acked.brokers.rabbitmq.topology import DEAD, again, delay, line, lines
 from acked.clock import ManualClock
 from acked.delivery import Delivery
 from acked.errors import BrokerError, BrokerUnavailable
+from acked.publisher import Publisher
 from acked.testing.timeline import message, settlements
 from tests.harness.rabbitmq import PATIENCE, Opener, can_send, claim, reap
 from tests.harness.workers import until
@@ -288,6 +289,38 @@ class TestOthers:
             assert time.monotonic() - began < 2.0
 
         assert {held.id for held in claim(fresh, 2)} == {"c", "d"}
+
+    def test_a_send_that_shares_its_write_with_one_to_a_silent_queue_does_not_fail(
+        self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mending, "OLD", 0.5)
+        broker = connect(timeout=5.0)
+        broker.send([message("a", queue="bad"), message("b")])
+        until(lambda: notes(broker).read() == {}, "the notes' end")
+        publisher = Publisher(broker)
+        failed: set[str] = set()
+
+        def send(task_id: str, queue: str) -> None:
+            try:
+                publisher.send([message(task_id, queue=queue)])
+            except BrokerError:
+                failed.add(task_id)
+
+        with hung(server, broker, line("bad", 0)):
+            until(lambda: "delete_queue" in _refusal(broker, "bad"), "word of it")
+            each = [
+                threading.Thread(target=send, args=args)
+                for args in [("c", "bad"), ("d", "default"), ("e", "default")]
+            ]
+            with publisher._turn:
+                for thread in each:
+                    thread.start()
+                until(lambda: len(publisher._pending) == 3, "all that share a write")
+            for thread in each:
+                thread.join()
+        publisher.close()
+
+        assert failed == {"c"}
 
     def test_a_send_whose_connection_another_queue_cost_is_made_again(
         self, connect: Opener, server: RabbitServer

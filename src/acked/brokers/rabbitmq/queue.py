@@ -13,6 +13,7 @@ from functools import partial
 
 from acked.bells import Bells
 from acked.broker import Admission, Beat, Claim, Ledger, Order
+from acked.brokers.rabbitmq.mending import Silent
 from acked.brokers.rabbitmq.outgoing import LONGEST_ID, Misfits, Outgoing, has_room
 from acked.brokers.rabbitmq.publishing import TooLarge
 from acked.brokers.rabbitmq.pulse import Pulse
@@ -85,10 +86,12 @@ class TaskQueue:
                     nothing_stored=False,
                 ) from error
             except BrokerError as error:
-                raise error.again(
-                    f"{error} (It is in the records, so it will run when RabbitMQ is back.)",
-                    nothing_stored=False,
-                ) from error
+                text = f"{error} (It is in the records, so it will run when RabbitMQ is back.)"
+                if isinstance(error, Silent) and len({each.queue for each in messages}) > 1:
+                    # RabbitMQ is not away. Where several senders share this write, the publisher
+                    # then tries each alone, and only who sends to that queue fails.
+                    raise BrokerError(text) from error
+                raise error.again(text, nothing_stored=False) from error
 
     def claim(
         self,
