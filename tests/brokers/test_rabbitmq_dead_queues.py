@@ -290,6 +290,29 @@ class TestOthers:
 
         assert {held.id for held in claim(fresh, 2)} == {"c", "d"}
 
+    def test_a_delay_that_does_not_answer_keeps_none_waiting_that_may_run(
+        self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mending, "OLD", 0.5)
+        monkeypatch.setattr(publishing, "CONFIRMED", 1.0)
+        clock = ManualClock(time.time())
+        broker = connect(clock, timeout=1.0)
+        soon, later = clock.now() + 0.1, clock.now() + 0.4
+        broker.send([msgspec.structs.replace(message("a"), eta=soon)])
+        broker.send([msgspec.structs.replace(message("b"), eta=later)])
+        until(lambda: notes(broker).read() == {}, "the notes' end")
+
+        with hung(server, broker, delay(0.1)):
+            clock.advance(0.35)
+            assert until(lambda: try_to_claim(broker, "default"), "the first") == ["a"]
+            with broker._sessions.use() as session:
+                debts = session.debts._owed
+            # It comes early, and is to go through the shorter delay, which does not answer.
+            until(lambda: try_to_claim(broker, "default") or debts, "the second")
+            until(lambda: can_send(connect(clock), "default"), "a send")
+
+            assert until(lambda: try_to_claim(broker, "default"), "a task")
+
     def test_a_send_that_shares_its_write_with_one_to_a_silent_queue_does_not_fail(
         self, connect: Opener, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pika.exceptions import AMQPError
 
 from acked.brokers.rabbitmq.outgoing import Outgoing
-from acked.brokers.rabbitmq.publishing import Blocked, Publisher, TooLarge
+from acked.brokers.rabbitmq.publishing import Publisher, TooLarge
 from acked.errors import BrokerError
 
 logger = logging.getLogger("acked.broker")
@@ -53,8 +53,8 @@ class Debts:
                 self.owe(each)
 
     def owe(self, message: Outgoing, then: Callable[[], None] | None = None) -> None:
-        """Publish *message* as soon as that is possible, and then call *then*: or before, during an
-        alarm, which may last."""
+        """Publish *message* as soon as that is possible, and then call *then*: or before, once that
+        has failed, since what is in the way may last."""
         if then is None and sum(map(len, self._owed.values())) >= OWED_AT_MOST:
             return
         queue = message.goes_to
@@ -71,22 +71,23 @@ class Debts:
             while self._owed[queue]:
                 try:
                     await self._pay(queue)
-                except Blocked:
-                    self._wait_for_none(queue)
-                    await asyncio.sleep(PAY_AGAIN)
                 except (BrokerError, AMQPError, TimeoutError) as error:
                     left = len(self._owed[queue])
                     logger.debug("%d messages are owed to %s: %s", left, queue, error)
+                    # What is not acknowledged would keep RabbitMQ from sending what may run.
+                    self._wait_for_none(queue)
                     await asyncio.sleep(PAY_AGAIN)
             del self._owed[queue]
         finally:
             del self._payers[queue]
 
     def _wait_for_none(self, queue: str) -> None:
-        """Tell whoever waits for what is owed to *queue* to go on."""
+        """Tell whoever waits for what is owed to *queue* to go on; remember no more than is owed at
+        most."""
         debts = self._owed[queue]
         waiting = [then for _, then in debts]
-        debts[:] = [(message, _nothing) for message, _ in debts]
+        room = OWED_AT_MOST - sum(len(owed) for name, owed in self._owed.items() if name != queue)
+        debts[:] = [(message, _nothing) for message, _ in debts[: max(room, 0)]]
         for then in waiting:
             then()
 

@@ -226,7 +226,8 @@ class TaskQueue:
                     done.append(ticket)
                     session.tell(session.debts.owe, again)
                 else:
-                    # Acknowledged once it is in its delay, so that it is never nowhere.
+                    # Acknowledged once it is in its delay, so that it is never nowhere, or once
+                    # that has failed.
                     session.tell(session.debts.owe, again, partial(consumer.settle, [ticket]))
             else:
                 done.append(ticket)
