@@ -19,7 +19,7 @@ import pytest
 from acked.broker import Ledger
 from acked.brokers.rabbitmq import RabbitMQBroker, mending, publishing
 from acked.brokers.rabbitmq.mending import OLD, Suspects
-from acked.brokers.rabbitmq.notes import Notes
+from acked.brokers.rabbitmq.notes import Note, Notes
 from acked.brokers.rabbitmq.recovering import OVERDUE
 from acked.brokers.rabbitmq.topology import DEAD, again, delay, line, lines
 from acked.clock import ManualClock
@@ -429,6 +429,24 @@ class TestNotes:
         assert one.read() == {"q": anew}
         one.forget({"q": anew})
         assert one.read() == {}
+
+    def test_a_ledger_that_does_not_give_the_notes_in_time_is_not_taken_for_rabbitmq(
+        self, connect: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect().send([message("a")])
+        answers = threading.Event()
+        read = Notes.read
+
+        def read_late(notes: Notes) -> dict[str, Note]:
+            answers.wait(PATIENCE)
+            return read(notes)
+
+        monkeypatch.setattr(Notes, "read", read_late)
+        broker = connect(timeout=5.0)
+        try:
+            broker.send([message("b")])
+        finally:
+            answers.set()
 
     def test_what_is_no_note_counts_as_none(self, connect: Opener) -> None:
         broker = connect()

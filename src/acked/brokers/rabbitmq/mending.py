@@ -49,6 +49,9 @@ OLD = 12.0
 """Seconds after which a queue's maker, still connected, knows that RabbitMQ has outlived `NEW`: the
 end of one that says nothing is noticed by its heartbeats."""
 
+NOTED = 1.0
+"""Seconds for which a new connection waits for the ledger to say which queues are new."""
+
 ANSWER = 1.5
 """Seconds in which a queue that has a leader has answered."""
 
@@ -113,12 +116,15 @@ class Suspects:
 
     async def look(self) -> None:
         """A connection is made anew: whatever is noted may not have outlived the last one."""
-        await self._doubt_noted()
+        loop = asyncio.get_running_loop()
+        doubting = loop.create_task(self._doubt_noted())
         if self._looking is not None:
             self._looking.cancel()
         # Not only once somebody needs them: a note that has outlived its maker is to go soon. Were
         # its queue silent one day, as most of its nodes are away, it would be taken for dead.
-        self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
+        self._looking = loop.create_task(self._keep_looking(doubting))
+        # A ledger that hangs is told by who needs it, and not as RabbitMQ's silence.
+        await asyncio.wait([doubting], timeout=NOTED)
 
     def doubt(self, names: Iterable[str]) -> None:
         """Suspect *names*."""
@@ -150,7 +156,8 @@ class Suspects:
         process forks."""
         self._thread.shutdown(cancel_futures=True)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, doubting: asyncio.Task[None]) -> None:
+        await asyncio.shield(doubting)
         while True:
             suspects = [self._suspects[name] for name in self._noted if name in self._suspects]
             await asyncio.gather(*(each.done() for each in suspects), return_exceptions=True)
