@@ -1,7 +1,7 @@
 """How an attempt can end, and what follows from it: `decide`, a pure function.
 
 One retry policy answers every ending: an exception, `self.retry`, the soft limit, the hard limit,
-a lost worker. The table is section "How an attempt can end" of docs/internals.md.
+a lost worker. The table is section "How an attempt can end" of docs/retries.md.
 """
 
 from __future__ import annotations

@@ -55,13 +55,13 @@ class Notes:
         """
         return _notes(self._read())
 
-    def put(self, queue: str, *, mending: bool = False) -> Note:
+    def put(self, queue: str) -> Note:
         """Note that *queue* is new from now on; the note.
 
         Raises:
             BrokerError: As `read`.
         """
-        note = self._new(mending=mending)
+        note = self._new(mending=False)
 
         def add(notes: dict[str, Note]) -> bool:
             notes[queue] = note
