@@ -32,8 +32,8 @@ MAX_BATCH = 1_000
 """Messages for which several senders share one write. One large send stays whole."""
 
 APART = 1.0
-"""Seconds for which the senders of a write that was refused are tried alone while each is refused
-again. One that is stored shows that it was somebody's fault, and then all are tried."""
+"""Seconds that the senders of a write which was refused may take to be turned away one by one.
+After that it is the broker that turns all away, and the others are not tried any more."""
 
 
 class _Send:
@@ -221,18 +221,17 @@ class Publisher:
 
     def _write_each(self, batch: Sequence[_Send], error: Exception) -> None:
         """Send what *batch* holds one by one: together it failed with *error*, it may be for one
-        of them. A broker that turns one after the other away turns all away, and to ask it for each
-        may take a new connection every time."""
+        of them. Not for ever: to be turned away may take a new connection, or a time limit."""
         sure = isinstance(error, BrokerError) and error.nothing_stored
-        until = time.monotonic() + APART
-        any_stored = False
+        spent = 0.0
         for number, each in enumerate(batch, 1):
+            began = time.monotonic()
             self._write([each])
             why = each.error
-            any_stored |= why is None
-            if isinstance(why, BrokerUnavailable) or (
-                isinstance(why, BrokerRefused) and not any_stored and time.monotonic() >= until
-            ):
+            if not isinstance(why, BrokerRefused | BrokerUnavailable):
+                continue
+            spent += time.monotonic() - began
+            if spent >= APART:
                 for rest in batch[number:]:
                     rest.error = why.again(str(why), nothing_stored=sure)
                 return

@@ -156,14 +156,13 @@ def test_nobody_waits_for_a_broker_to_turn_every_other_sender_away(
         assert each.error.nothing_stored
 
 
-def test_who_is_refused_for_its_own_fault_keeps_nobody_behind_it_from_being_tried(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [BrokerRefused, BrokerUnavailable])
+def test_who_is_turned_away_alone_keeps_nobody_behind_it_from_being_tried(
+    gate: Gate, kind: type[BrokerError]
 ) -> None:
-    monkeypatch.setattr("acked.publisher.APART", 0.0)
     senders = pile_up(Publisher(gate), gate, "abcd")
-    gate.refuse = lambda messages: (
-        BrokerRefused("no right") if "c" in [each.id for each in messages] else None
-    )
+    errors = {"bcd": BrokerError("not these"), "c": kind("not this queue")}
+    gate.refuse = lambda messages: errors.get("".join(each.id for each in messages))
     finish(gate, senders)
     assert [each.label for each in senders if each.error is not None] == ["c"]
     assert gate.get("d") is not None
